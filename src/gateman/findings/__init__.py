@@ -119,7 +119,7 @@ class Declaration(Struct, frozen=True, kw_only=True):
 
     code: str
     stage: Stage
-    severity: Severity
+    severity: Severity = Severity.CAUSE
     problem: str
     fix: str
     decided: str
@@ -156,6 +156,11 @@ class Declaration(Struct, frozen=True, kw_only=True):
         return frozenset(
             name for text in (self.problem, self.fix, *self.fixes.values()) for name in _names(text)
         )
+
+
+def declared_in(module: Mapping[str, object]) -> tuple[Declaration, ...]:
+    """Return the declarations among the global names of a module, in their order."""
+    return tuple(one for one in module.values() if isinstance(one, Declaration))
 
 
 def _names(text: str) -> Iterator[str]:

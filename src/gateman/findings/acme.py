@@ -6,7 +6,7 @@ kept out, and the doctor raises the finding to the cause. ``{authority}`` is the
 directory. ``{detail}`` is the text of the authority.
 """
 
-from . import Declaration, Severity, Stage
+from . import Declaration, Severity, Stage, declared_in
 
 
 def _declare(code: str, problem: str, fix: str, decided: str, details: str = "") -> Declaration:
@@ -214,30 +214,4 @@ ACME_PROCESS_FAILED = _declare(
     "see the lines of the log above; it is started again by itself",
     "It ended with a signal or an error, or did not report in time.",
 )
-DECLARATIONS: tuple[Declaration, ...] = (
-    ACME_STORAGE,
-    ACME_STORAGE_EPHEMERAL,
-    ACME_STORAGE_SEPARATE,
-    ACME_UNREACHABLE,
-    ACME_UNTRUSTED,
-    ACME_NO_DIRECTORY,
-    ACME_CLOCK,
-    ACME_ACCOUNT,
-    ACME_EXTERNAL_ACCOUNT,
-    ACME_EMAIL,
-    ACME_RATE_LIMITED,
-    ACME_NAME_REJECTED,
-    ACME_PROFILE,
-    ACME_KEY_REFUSED,
-    ACME_CAA,
-    ACME_NAME_UNKNOWN,
-    ACME_PORT_UNREACHABLE,
-    ACME_WRONG_SERVER,
-    ACME_NO_CHALLENGE,
-    ACME_DNS_COMMAND,
-    ACME_DNS_RECORD,
-    ACME_PROCESSES,
-    ACME_CERTIFICATE_UNUSABLE,
-    ACME_AUTHORITY_FAILED,
-    ACME_PROCESS_FAILED,
-)
+DECLARATIONS = declared_in(globals())

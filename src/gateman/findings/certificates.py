@@ -1,6 +1,10 @@
 """Kinds of findings about certificates and their chains. PURE."""
 
-from . import Client, Declaration, Severity, Software, Stage
+from functools import partial
+
+from . import Client, Declaration, Severity, Software, Stage, declared_in
+
+_certificate = partial(Declaration, stage=Stage.CERTIFICATE)
 
 _TRUSTING = (
     "Who trusts what: browsers, Android, iOS, Java, Node, Python and WeChat bring roots of their"
@@ -35,10 +39,8 @@ _FULL_CHAIN = {
     " cert.pem",
 }
 
-CERTIFICATE_EXPIRED = Declaration(
+CERTIFICATE_EXPIRED = _certificate(
     code="CERTIFICATE_EXPIRED",
-    stage=Stage.CERTIFICATE,
-    severity=Severity.CAUSE,
     problem="{which} has expired on {moment}, and clients refuse it",
     fix="renew it",
     fixes=_RENEW,
@@ -46,41 +48,30 @@ CERTIFICATE_EXPIRED = Declaration(
     details="If the files on the server are newer than what it shows, it has not been told to read"
     " them again.",
 )
-
-CERTIFICATE_NOT_VALID_YET = Declaration(
+CERTIFICATE_NOT_VALID_YET = _certificate(
     code="CERTIFICATE_NOT_VALID_YET",
-    stage=Stage.CERTIFICATE,
-    severity=Severity.CAUSE,
     problem="{which} is valid only from {moment} on, and now it is {now}",
     fix="set this machine's clock, or take a certificate that is valid",
     decided="By its dates and this machine's clock",
 )
-
-CERTIFICATE_EXPIRES_SOON = Declaration(
+CERTIFICATE_EXPIRES_SOON = _certificate(
     code="CERTIFICATE_EXPIRES_SOON",
-    stage=Stage.CERTIFICATE,
     severity=Severity.WARNING,
     problem="{which} expires on {moment}, in {days}",
     fix="renew it, and see why its renewal did not",
     fails_for=frozenset(),
     decided="Less than 14 days are left, or a sixth of its life if that is less",
 )
-
-CERTIFICATE_NOT_ISSUED = Declaration(
+CERTIFICATE_NOT_ISSUED = _certificate(
     code="CERTIFICATE_NOT_ISSUED",
-    stage=Stage.CERTIFICATE,
-    severity=Severity.CAUSE,
     problem="a client of {name} has waited in vain for a certificate, which the authority has not"
     " issued yet",
     fix="see what `gateman certificates` and the log say about the order",
     decided="`acme` is set, no certificate was stored for the name, and the order did not end"
     " within `timeouts.handshake`; the client has got the TLS alert internal_error",
 )
-
-CLOCK_DIFFERS = Declaration(
+CLOCK_DIFFERS = _certificate(
     code="CLOCK_DIFFERS",
-    stage=Stage.CERTIFICATE,
-    severity=Severity.CAUSE,
     problem="this machine's clock says {now} and the server's says {server}{effect}",
     fix="compare date -u on both machines with another one, and set the one that is wrong"
     " (timedatectl set-ntp true); if the server's is, its certificate has to be renewed as well",
@@ -88,11 +79,8 @@ CLOCK_DIFFERS = Declaration(
     " server, which is more than five minutes away. It is a warning if the certificate is valid by"
     " both",
 )
-
-CERTIFICATE_NAME = Declaration(
+CERTIFICATE_NAME = _certificate(
     code="CERTIFICATE_NAME",
-    stage=Stage.CERTIFICATE,
-    severity=Severity.CAUSE,
     problem="{which} is for {names}, and not for {asked}",
     fix="connect by a name that it is for, or get a certificate for this one",
     fixes={
@@ -117,11 +105,8 @@ CERTIFICATE_NAME = Declaration(
     decided="Neither a name nor a wildcard of the certificate (subjectAltName) fits; a wildcard"
     " stands for one label only. An IP address must be among its IP addresses",
 )
-
-CERTIFICATE_WITHOUT_NAMES = Declaration(
+CERTIFICATE_WITHOUT_NAMES = _certificate(
     code="CERTIFICATE_WITHOUT_NAMES",
-    stage=Stage.CERTIFICATE,
-    severity=Severity.CAUSE,
     problem="{which} names no domain and no address (subjectAltName), and clients refuse it, as"
     " they no longer read its common name",
     fix="get one that names the domain",
@@ -130,11 +115,8 @@ CERTIFICATE_WITHOUT_NAMES = Declaration(
     details="Java, Node and Python still compare the common name (subject CN) if there is no such"
     " extension.",
 )
-
-CERTIFICATE_SELF_SIGNED = Declaration(
+CERTIFICATE_SELF_SIGNED = _certificate(
     code="CERTIFICATE_SELF_SIGNED",
-    stage=Stage.CERTIFICATE,
-    severity=Severity.CAUSE,
     problem="{which} is signed by itself, and clients refuse it unless they were told to trust it",
     fix="get one from a public authority; for development,"
     " `gateman cert dev` makes one and tells how to trust it",
@@ -154,11 +136,8 @@ CERTIFICATE_SELF_SIGNED = Declaration(
     " trusted roots",
     details=_TRUSTING,
 )
-
-CERTIFICATE_PRIVATE = Declaration(
+CERTIFICATE_PRIVATE = _certificate(
     code="CERTIFICATE_PRIVATE",
-    stage=Stage.CERTIFICATE,
-    severity=Severity.CAUSE,
     problem="{which} is from {issuer}, which is not a public authority",
     fix="have the client trust that authority, or get a certificate from a public one{hint}",
     fixes={
@@ -171,40 +150,28 @@ CERTIFICATE_PRIVATE = Declaration(
     " that it was issued by a public one. With `--ca FILE` the authority counts as trusted",
     details=_TRUSTING,
 )
-
-CERTIFICATE_KEY = Declaration(
+CERTIFICATE_KEY = _certificate(
     code="CERTIFICATE_KEY",
-    stage=Stage.CERTIFICATE,
-    severity=Severity.CAUSE,
     problem="{which} has a key of type {key}, which {refused_by} refuse",
     fix="get a new one, with a key for ECDSA P-256 or RSA with 2048 bits or more, and SHA-256",
     fails_for=frozenset({Client.BROWSERS, Client.ANDROID, Client.IOS, Client.WECHAT}),
     decided="The key is neither RSA with 2048 bits or more, nor ECDSA P-256 or P-384",
 )
-
-CERTIFICATE_DIGEST = Declaration(
+CERTIFICATE_DIGEST = _certificate(
     code="CERTIFICATE_DIGEST",
-    stage=Stage.CERTIFICATE,
-    severity=Severity.CAUSE,
     problem="{which} is signed with {digest}, which clients refuse",
     fix="get a new one, with a key for ECDSA P-256 or RSA with 2048 bits or more, and SHA-256",
     decided="The signature of the certificate, or of an intermediate one, is made with MD5 or"
     " SHA-1",
 )
-
-CERTIFICATE_USAGE = Declaration(
+CERTIFICATE_USAGE = _certificate(
     code="CERTIFICATE_USAGE",
-    stage=Stage.CERTIFICATE,
-    severity=Severity.CAUSE,
     problem="{which} is not for servers by its extended key usage, and clients refuse it",
     fix="get one for servers (serverAuth)",
     decided="It has the extension extKeyUsage, without serverAuth and anyExtendedKeyUsage",
 )
-
-CERTIFICATE_LIFE = Declaration(
+CERTIFICATE_LIFE = _certificate(
     code="CERTIFICATE_LIFE",
-    stage=Stage.CERTIFICATE,
-    severity=Severity.CAUSE,
     problem="{which} lasts {days} days, and {refused_by} take {longest} of {authority}",
     fix="get one that lasts less",
     fails_for=frozenset({Client.BROWSERS, Client.IOS}),
@@ -212,30 +179,22 @@ CERTIFICATE_LIFE = Declaration(
     " 2029-03-15 on. Of a private one, Apple's systems take 825 days; more than 398 days are a"
     " note",
 )
-
-CERTIFICATE_MALFORMED = Declaration(
+CERTIFICATE_MALFORMED = _certificate(
     code="CERTIFICATE_MALFORMED",
-    stage=Stage.CERTIFICATE,
     severity=Severity.WARNING,
     problem="{which} breaks {part}, and clients that are strict refuse it",
     fix="get a new one",
     fails_for=frozenset(),
     decided="A part of it cannot be read by the standard (RFC 5280), though OpenSSL takes it",
 )
-
-CERTIFICATE_REFUSED = Declaration(
+CERTIFICATE_REFUSED = _certificate(
     code="CERTIFICATE_REFUSED",
-    stage=Stage.CERTIFICATE,
-    severity=Severity.CAUSE,
     problem="{which} is refused: {reason}",
     fix="get a new certificate with its chain from the authority",
     decided="OpenSSL does not verify the chain, for a reason that no other code names",
 )
-
-CHAIN_INCOMPLETE = Declaration(
+CHAIN_INCOMPLETE = _certificate(
     code="CHAIN_INCOMPLETE",
-    stage=Stage.CERTIFICATE,
-    severity=Severity.CAUSE,
     problem="{which} is from {issuer}, whose own certificate is not sent with it, and {refusal}",
     fix="append it; of Let's Encrypt's files, take fullchain.pem and not cert.pem",
     fixes=_FULL_CHAIN,
@@ -248,21 +207,16 @@ CHAIN_INCOMPLETE = Declaration(
     " where it is (authorityInfoAccess), or remember it from another site; without that, they"
     " fail, too.",
 )
-
-CHAIN_EXPIRED = Declaration(
+CHAIN_EXPIRED = _certificate(
     code="CHAIN_EXPIRED",
-    stage=Stage.CERTIFICATE,
-    severity=Severity.CAUSE,
     problem="{which} has expired on {moment}, and {refused_by} refuse it",
     fix="get the chain anew from the authority",
     fixes=_FULL_CHAIN,
     decided="An intermediate certificate has expired by this machine's clock. It is a cause if no"
     " way to a trusted root goes without it, and else a warning",
 )
-
-CHAIN_WITHOUT_ISSUER = Declaration(
+CHAIN_WITHOUT_ISSUER = _certificate(
     code="CHAIN_WITHOUT_ISSUER",
-    stage=Stage.CERTIFICATE,
     severity=Severity.NOTE,
     problem="{which} is from {issuer}, whose own certificate is not in the file",
     fix="append it, unless it is a root that your clients were told to trust",
@@ -270,10 +224,8 @@ CHAIN_WITHOUT_ISSUER = Declaration(
     decided="The certificate is from a private authority, and none of the file has signed it;"
     " whether clients know its issuer is not known here",
 )
-
-CHAIN_FOREIGN = Declaration(
+CHAIN_FOREIGN = _certificate(
     code="CHAIN_FOREIGN",
-    stage=Stage.CERTIFICATE,
     severity=Severity.NOTE,
     problem="{which} is followed by others that have not signed it (number {numbers})",
     fix="keep only those that lead from it to its root",
@@ -282,10 +234,8 @@ CHAIN_FOREIGN = Declaration(
     decided="A certificate that the server shows is not on the way of signatures up from its own."
     " If the own one's issuer is missing, they are those of another certificate",
 )
-
-CHAIN_ORDER = Declaration(
+CHAIN_ORDER = _certificate(
     code="CHAIN_ORDER",
-    stage=Stage.CERTIFICATE,
     severity=Severity.WARNING,
     problem="{which} is followed by its chain in the wrong order, which some refuse",
     fix="put them in this order: number {numbers}",
@@ -294,10 +244,8 @@ CHAIN_ORDER = Declaration(
     details="RFC 5246 asks for the order; RFC 8446 and the usual clients put up with another one,"
     " embedded devices do not.",
 )
-
-CHAIN_ROOT = Declaration(
+CHAIN_ROOT = _certificate(
     code="CHAIN_ROOT",
-    stage=Stage.CERTIFICATE,
     severity=Severity.NOTE,
     problem="{which} is followed by its root (number {number}), which clients have already, and"
     " which each handshake sends in vain",
@@ -305,27 +253,4 @@ CHAIN_ROOT = Declaration(
     fails_for=frozenset(),
     decided="The last certificate of the chain has signed itself",
 )
-
-DECLARATIONS: tuple[Declaration, ...] = (
-    CERTIFICATE_EXPIRED,
-    CERTIFICATE_NOT_VALID_YET,
-    CERTIFICATE_EXPIRES_SOON,
-    CERTIFICATE_NOT_ISSUED,
-    CLOCK_DIFFERS,
-    CERTIFICATE_NAME,
-    CERTIFICATE_WITHOUT_NAMES,
-    CERTIFICATE_SELF_SIGNED,
-    CERTIFICATE_PRIVATE,
-    CERTIFICATE_KEY,
-    CERTIFICATE_DIGEST,
-    CERTIFICATE_USAGE,
-    CERTIFICATE_LIFE,
-    CERTIFICATE_MALFORMED,
-    CERTIFICATE_REFUSED,
-    CHAIN_INCOMPLETE,
-    CHAIN_EXPIRED,
-    CHAIN_WITHOUT_ISSUER,
-    CHAIN_FOREIGN,
-    CHAIN_ORDER,
-    CHAIN_ROOT,
-)
+DECLARATIONS = declared_in(globals())

@@ -5,7 +5,14 @@ Kinds of findings about proxies, the HTTP answer and the WebSocket handshake. PU
 log of a service; ``{server}`` is the software that answered.
 """
 
-from . import Client, Declaration, Severity, Software, Stage
+from functools import partial
+
+from . import Client, Declaration, Severity, Software, Stage, declared_in
+
+_tls = partial(Declaration, stage=Stage.TLS)
+_proxy = partial(Declaration, stage=Stage.PROXY)
+_upgrade = partial(Declaration, stage=Stage.UPGRADE)
+_websocket = partial(Declaration, stage=Stage.WEBSOCKET)
 
 _ON_THE_SERVER = "on the server, run `gateman doctor server.py {url}`"
 _LIBRARIES = frozenset({Client.ANDROID, Client.IOS, Client.JAVA, Client.NODE, Client.PYTHON})
@@ -15,10 +22,8 @@ _NGINX_LINES = (
 )
 _PRINTED = "`gateman proxy nginx` and `gateman proxy apache` print configurations that do"
 
-UPGRADE_LOST = Declaration(
+UPGRADE_LOST = _proxy(
     code="UPGRADE_LOST",
-    stage=Stage.PROXY,
-    severity=Severity.CAUSE,
     problem="{handshake} arrived at the service without '{field}'",
     fix=f"the proxy in front must pass the upgrade on; {_PRINTED}. Was it curl, over HTTP/2? Then"
     " --http1.1",
@@ -42,19 +47,15 @@ UPGRADE_LOST = Declaration(
     " or with a sentence of theirs about the missing field. RFC 9110, section 7.6.1: both are"
     " fields of one hop, which a proxy removes unless it is told otherwise",
 )
-HANDSHAKE_FIELD_LOST = Declaration(
+HANDSHAKE_FIELD_LOST = _proxy(
     code="HANDSHAKE_FIELD_LOST",
-    stage=Stage.PROXY,
-    severity=Severity.CAUSE,
     problem="{handshake} arrived at the service without '{field}'",
     fix="let the proxy or firewall in front pass all fields on that begin with Sec-WebSocket-; a"
     " client that sends none is not a WebSocket client",
     decided="The service says that a field of the handshake is missing that the doctor sent",
 )
-CLIENT_HTTP2 = Declaration(
+CLIENT_HTTP2 = _proxy(
     code="CLIENT_HTTP2",
-    stage=Stage.PROXY,
-    severity=Severity.CAUSE,
     problem="{handshake} came to the proxy over HTTP/2 or 3, which has no upgrade that could be"
     " passed on",
     fix="have the client open it over HTTP/1.1, as browsers do (curl: --http1.1)",
@@ -62,10 +63,8 @@ CLIENT_HTTP2 = Declaration(
     " HTTP/2 or 3 to the proxy",
     fails_for=frozenset(),
 )
-HTTP2_ONLY = Declaration(
+HTTP2_ONLY = _proxy(
     code="HTTP2_ONLY",
-    stage=Stage.PROXY,
-    severity=Severity.CAUSE,
     problem="the server speaks only HTTP/2 on this port, and clients open a WebSocket over"
     " HTTP/1.1",
     fix="let the server accept HTTP/1.1 on this port too (nginx: no http2 on a listen line without"
@@ -80,10 +79,8 @@ HTTP2_ONLY = Declaration(
     decided="The server answers with a frame of HTTP/2 though http/1.1 was offered by ALPN, or ends"
     " TLS with the alert no_application_protocol",
 )
-UPGRADE_HTTP_1_0 = Declaration(
+UPGRADE_HTTP_1_0 = _proxy(
     code="UPGRADE_HTTP_1_0",
-    stage=Stage.PROXY,
-    severity=Severity.CAUSE,
     problem="{handshake} arrived at the service as HTTP/1.0",
     fix=f"the proxy in front must speak HTTP/1.1 (nginx: proxy_http_version 1.1); {_PRINTED}",
     fixes={
@@ -93,10 +90,8 @@ UPGRADE_HTTP_1_0 = Declaration(
     },
     decided="The service answers 505, or 426 as Envoy does; the doctor sent HTTP/1.1",
 )
-PEER_SPOKE_TLS = Declaration(
+PEER_SPOKE_TLS = _tls(
     code="PEER_SPOKE_TLS",
-    stage=Stage.TLS,
-    severity=Severity.CAUSE,
     problem="{client} spoke TLS to this plain port",
     fix="if that is a proxy, have it speak plain HTTP (nginx: proxy_pass http://, not https://;"
     " HAProxy: a server line without ssl); if it is a client, connect with ws://, or give the"
@@ -111,20 +106,16 @@ PEER_SPOKE_TLS = Declaration(
     decided="The service's log: the first bytes of the connection are a ClientHello, and the port"
     " is plain",
 )
-PEER_SPOKE_PLAIN = Declaration(
+PEER_SPOKE_PLAIN = _tls(
     code="PEER_SPOKE_PLAIN",
-    stage=Stage.TLS,
-    severity=Severity.CAUSE,
     problem="{client} spoke plain HTTP or ws:// to this TLS port",
     fix="it must connect with wss:// (or https://); if a proxy in front does the TLS, leave out"
     " transport='ssl'",
     decided="The service's log: the first bytes of the connection are HTTP, and the port speaks"
     " TLS",
 )
-PROXY_HEADER_UNEXPECTED = Declaration(
+PROXY_HEADER_UNEXPECTED = _proxy(
     code="PROXY_HEADER_UNEXPECTED",
-    stage=Stage.PROXY,
-    severity=Severity.CAUSE,
     problem="a connection begins with a PROXY header, and proxy_protocol='off'",
     fix="set it to 'required', or let the proxy send none (HAProxy: no send-proxy)",
     fixes={
@@ -137,10 +128,8 @@ PROXY_HEADER_UNEXPECTED = Declaration(
     },
     decided="gateman answers 400 with Gateman-Refused: PROXY_HEADER_UNEXPECTED",
 )
-PATH_NOT_FOUND = Declaration(
+PATH_NOT_FOUND = _upgrade(
     code="PATH_NOT_FOUND",
-    stage=Stage.UPGRADE,
-    severity=Severity.CAUSE,
     problem="{server} has nothing at the path {path}: it answers {status}",
     fix="connect to the path that leads to the service, or let this path lead to it",
     fixes={
@@ -158,19 +147,15 @@ PATH_NOT_FOUND = Declaration(
     decided="404 or 410, or an empty 200 of Caddy; it is the server's own page, or that of an"
     " application that names the path",
 )
-PATH_ELSEWHERE = Declaration(
+PATH_ELSEWHERE = _upgrade(
     code="PATH_ELSEWHERE",
-    stage=Stage.UPGRADE,
-    severity=Severity.CAUSE,
     problem="a WebSocket opens at the path {other}, and not at {path}, which {server} answers with"
     " {status}",
     fix="connect to {other}, or let {path} lead to the service too",
     decided="The same handshake opens at a path that differs by a slash at its end, or at the root",
 )
-PAGE_ANSWERS = Declaration(
+PAGE_ANSWERS = _upgrade(
     code="PAGE_ANSWERS",
-    stage=Stage.UPGRADE,
-    severity=Severity.CAUSE,
     problem="a web page answers at the path {path}, with {status}, and not a WebSocket service",
     fix="connect to the path that leads to the service, or let the proxy pass this path on to it"
     " before the rule that serves pages",
@@ -186,19 +171,16 @@ PAGE_ANSWERS = Declaration(
     decided="A success with HTML, for the handshake as for a plain request: a catch-all rule, a"
     " single-page application, or PHP",
 )
-SUCCESS_WITHOUT_UPGRADE = Declaration(
+SUCCESS_WITHOUT_UPGRADE = _upgrade(
     code="SUCCESS_WITHOUT_UPGRADE",
-    stage=Stage.UPGRADE,
     severity=Severity.UNDECIDED,
     problem="{server} answers the handshake at {path} with {status}, as a plain request",
     fix=f"look whether the path is that of the service, and whether the proxy passes Upgrade on:"
     f" {_ON_THE_SERVER}",
     decided="A success without HTML and without a word about what is missing",
 )
-LOGIN_PAGE = Declaration(
+LOGIN_PAGE = _upgrade(
     code="LOGIN_PAGE",
-    stage=Stage.UPGRADE,
-    severity=Severity.CAUSE,
     problem="a login stands before the path {path}: {server} answers the handshake with {status}",
     fix="except the path of the WebSocket from the login, and let the service check the user"
     " itself; or have the page that opens it be logged in at the same site",
@@ -208,10 +190,8 @@ LOGIN_PAGE = Declaration(
     },
     decided="The answer is a form for a password, or leads to one",
 )
-AUTHENTICATION_REQUIRED = Declaration(
+AUTHENTICATION_REQUIRED = _upgrade(
     code="AUTHENTICATION_REQUIRED",
-    stage=Stage.UPGRADE,
-    severity=Severity.CAUSE,
     problem="{server} asks for HTTP authentication ({scheme}) at the path {path}",
     fix="except the path of the WebSocket from it, and let the service check a token or a cookie:"
     " pages cannot send Authorization with a WebSocket",
@@ -225,10 +205,8 @@ AUTHENTICATION_REQUIRED = Declaration(
     },
     decided="401, or 407 of a proxy of the client's own network",
 )
-FORBIDDEN = Declaration(
+FORBIDDEN = _upgrade(
     code="FORBIDDEN",
-    stage=Stage.UPGRADE,
-    severity=Severity.CAUSE,
     problem="{server} forbids the path {path} by a rule of its own: it answers {status}",
     fix="change the rule of access for this path",
     fixes={
@@ -242,10 +220,8 @@ FORBIDDEN = Declaration(
     },
     decided="403 with the page of the proxy itself, with any Origin and without one",
 )
-FIREWALL_REFUSED = Declaration(
+FIREWALL_REFUSED = _upgrade(
     code="FIREWALL_REFUSED",
-    stage=Stage.UPGRADE,
-    severity=Severity.CAUSE,
     problem="a web application firewall ({server}) refuses the handshake with {status}",
     fix="except the path of the WebSocket from the firewall's rules",
     fixes={
@@ -261,10 +237,8 @@ FIREWALL_REFUSED = Declaration(
     decided="403, 405, 406 or 501 with the page of a firewall (ModSecurity, Cloudflare, AWS,"
     " Imperva, Akamai, Sucuri, Aliyun, Safedog …)",
 )
-CDN_CHALLENGE = Declaration(
+CDN_CHALLENGE = _upgrade(
     code="CDN_CHALLENGE",
-    stage=Stage.UPGRADE,
-    severity=Severity.CAUSE,
     problem="the CDN wants to see a browser solve a challenge before it passes the handshake on",
     fix="switch the challenge off for the path of the WebSocket: clients that are not a page cannot"
     " solve one, and a page only if it comes from the same host",
@@ -275,10 +249,8 @@ CDN_CHALLENGE = Declaration(
     fails_for=frozenset(Client),
     decided="The field cf-mitigated: challenge, or the page of a challenge",
 )
-RATE_LIMITED = Declaration(
+RATE_LIMITED = _upgrade(
     code="RATE_LIMITED",
-    stage=Stage.UPGRADE,
-    severity=Severity.CAUSE,
     problem="{server} limits the rate or the number of requests from this address: it answers"
     " {status}",
     fix="raise the limit for the path of the WebSocket, or wait and let clients reconnect with"
@@ -293,56 +265,44 @@ RATE_LIMITED = Declaration(
     },
     decided="429; or 503 with the page of nginx itself, whose limits answer 503 by default",
 )
-ADDRESS_LIMIT = Declaration(
+ADDRESS_LIMIT = _upgrade(
     code="ADDRESS_LIMIT",
-    stage=Stage.UPGRADE,
-    severity=Severity.CAUSE,
     problem="one address has as many connections as the service takes from one",
     fix="raise limits.max_connections_per_ip if many clients share that address; if it is a proxy,"
     " add it to trusted_proxies",
     decided="gateman answers 429 with Gateman-Refused: ADDRESS_LIMIT",
 )
-SERVER_FULL = Declaration(
+SERVER_FULL = _upgrade(
     code="SERVER_FULL",
-    stage=Stage.UPGRADE,
-    severity=Severity.CAUSE,
     problem="the service has as many connections as it takes",
     fix="raise limits.max_connections, and the limit on open files (ulimit -n, LimitNOFILE=) with"
     " it; the log says which of both it is",
     decided="gateman answers 503 with Gateman-Refused: SERVER_FULL. Strangers are not told whether"
     " it is the option or the limit on open files; the log says it",
 )
-HANDSHAKE_RATE = Declaration(
+HANDSHAKE_RATE = _upgrade(
     code="HANDSHAKE_RATE",
-    stage=Stage.UPGRADE,
-    severity=Severity.CAUSE,
     problem="more clients connect per second than the service takes",
     fix="raise limits.max_handshakes_per_second, and let clients reconnect with growing, random"
     " delays",
     decided="gateman answers 503 with Gateman-Refused: HANDSHAKE_RATE",
 )
-SERVER_DRAINING = Declaration(
+SERVER_DRAINING = _upgrade(
     code="SERVER_DRAINING",
-    stage=Stage.UPGRADE,
-    severity=Severity.CAUSE,
     problem="the service is shutting down, or restarting",
     fix="try again in some seconds; if it lasts, look at `gateman status` and at the log",
     decided="gateman answers 503 with Gateman-Refused: SERVER_DRAINING, or a server closes with"
     " 1001 or 1012 at once",
 )
-REDIRECT_TO_TLS = Declaration(
+REDIRECT_TO_TLS = _upgrade(
     code="REDIRECT_TO_TLS",
-    stage=Stage.UPGRADE,
-    severity=Severity.CAUSE,
     problem="{server} redirects plain HTTP to {where}, and clients do not follow redirects of a"
     " handshake",
     fix="connect with {suggested}",
     decided="301, 302, 303, 307 or 308 from ws:// to https:// of the same host",
 )
-REDIRECT_SLASH = Declaration(
+REDIRECT_SLASH = _upgrade(
     code="REDIRECT_SLASH",
-    stage=Stage.UPGRADE,
-    severity=Severity.CAUSE,
     problem="{server} redirects {path} to {where}, which differs by the slash at its end, and"
     " clients do not follow redirects of a handshake",
     fix="connect with {suggested}, or let both paths lead to the service",
@@ -354,20 +314,16 @@ REDIRECT_SLASH = Declaration(
     },
     decided="A redirect to the same path with a slash more or less",
 )
-REDIRECTED = Declaration(
+REDIRECTED = _upgrade(
     code="REDIRECTED",
-    stage=Stage.UPGRADE,
-    severity=Severity.CAUSE,
     problem="{server} redirects the handshake with {status} to {where}, and clients do not follow"
     " redirects of a handshake",
     fix="connect with {suggested}, or except the path from the redirect",
     decided="A redirect to another host or path. WHATWG, WebSockets: a redirect fails the"
     " connection",
 )
-HOST_UNKNOWN = Declaration(
+HOST_UNKNOWN = _upgrade(
     code="HOST_UNKNOWN",
-    stage=Stage.UPGRADE,
-    severity=Severity.CAUSE,
     problem="{server} does not serve the name {host}: it answers {status}",
     fix="connect by a name that it serves, or add this name to its configuration",
     fixes={
@@ -378,38 +334,30 @@ HOST_UNKNOWN = Declaration(
     },
     decided="421, or the page of a CDN that says that it does not know the host",
 )
-HEAD_TOO_LARGE = Declaration(
+HEAD_TOO_LARGE = _upgrade(
     code="HEAD_TOO_LARGE",
-    stage=Stage.UPGRADE,
-    severity=Severity.CAUSE,
     problem="the request head is larger than {server} takes: it answers {status}",
     fix="make cookies and the query smaller, or raise the limit (gateman: limits.max_head_size;"
     " nginx: large_client_header_buffers)",
     decided="413, 414, 431 or 494",
 )
-WEBSOCKET_VERSION = Declaration(
+WEBSOCKET_VERSION = _upgrade(
     code="WEBSOCKET_VERSION",
-    stage=Stage.UPGRADE,
-    severity=Severity.CAUSE,
     problem="the server speaks another version of the protocol than 13: {versions}",
     fix="update the server's WebSocket library: 13 is the version of RFC 6455, which all clients"
     " speak",
     decided="426 or 400 with a Sec-WebSocket-Version other than 13",
 )
-WEBSOCKET_UNSUPPORTED = Declaration(
+WEBSOCKET_UNSUPPORTED = _upgrade(
     code="WEBSOCKET_UNSUPPORTED",
-    stage=Stage.UPGRADE,
-    severity=Severity.CAUSE,
     problem="{server} does not speak WebSocket: it answers the handshake with {status}",
     fix="use a server that does (uvicorn: `pip install 'uvicorn[standard]'`; gunicorn: an ASGI"
     " worker class; PHP-FPM and WSGI cannot)",
     decided="501; or an application server that answers the handshake itself, without a proxy in"
     " front, as it answers a plain request",
 )
-WRONG_SERVICE = Declaration(
+WRONG_SERVICE = _upgrade(
     code="WRONG_SERVICE",
-    stage=Stage.UPGRADE,
-    severity=Severity.CAUSE,
     problem="another service answers there: {service}",
     fix="connect to the port of the WebSocket service, or let the proxy lead to it",
     fixes={
@@ -420,27 +368,21 @@ WRONG_SERVICE = Declaration(
     },
     decided="The first bytes of the answer are those of another protocol, as SSH, SMTP or Redis",
 )
-SOCKET_IO = Declaration(
+SOCKET_IO = _upgrade(
     code="SOCKET_IO",
-    stage=Stage.UPGRADE,
-    severity=Severity.CAUSE,
     problem="a Socket.IO server answers at {path}, which wants a query of its own protocol",
     fix="use a Socket.IO client, or look at the URL with the query of its protocol: EIO=4 and"
     " transport=websocket",
     decided="400 with the JSON of Engine.IO: Transport unknown, or Unsupported protocol version",
 )
-NOT_HTTP = Declaration(
+NOT_HTTP = _upgrade(
     code="NOT_HTTP",
-    stage=Stage.UPGRADE,
-    severity=Severity.CAUSE,
     problem="the answer to the handshake is not HTTP",
     fix="connect to the port of the WebSocket service, or let the proxy lead to it",
     decided="The first bytes of the answer are neither a status line nor those of a known protocol",
 )
-ORIGIN_REFUSED = Declaration(
+ORIGIN_REFUSED = _upgrade(
     code="ORIGIN_REFUSED",
-    stage=Stage.UPGRADE,
-    severity=Severity.CAUSE,
     problem="the service refuses pages of the origin {origin}",
     fix="add the origin to those that the service allows (gateman: allowed_origins)",
     fixes={
@@ -453,29 +395,23 @@ ORIGIN_REFUSED = Declaration(
     fails_for=frozenset({Client.BROWSERS, Client.WECHAT}),
     decided="The service says so, or the same handshake opens without the Origin field",
 )
-ORIGIN_REQUIRED = Declaration(
+ORIGIN_REQUIRED = _upgrade(
     code="ORIGIN_REQUIRED",
-    stage=Stage.UPGRADE,
-    severity=Severity.CAUSE,
     problem="the service refuses clients that send no Origin: it answers {status}",
     fix="let the service accept handshakes without Origin, which only browsers send; or have those"
     " clients send one",
     fails_for=_LIBRARIES,
     decided="The handshake opens with an Origin, and not without one",
 )
-REQUEST_REFUSED = Declaration(
+REQUEST_REFUSED = _upgrade(
     code="REQUEST_REFUSED",
-    stage=Stage.UPGRADE,
-    severity=Severity.CAUSE,
     problem="the service takes the request for malformed: it answers {status}",
     fix="look at what the proxy or firewall in front changes in the request: the doctor's own is"
     " well-formed",
     decided="gateman answers with Gateman-Refused: REQUEST_REFUSED, and the sentence says why",
 )
-APPLICATION_REFUSED = Declaration(
+APPLICATION_REFUSED = _upgrade(
     code="APPLICATION_REFUSED",
-    stage=Stage.UPGRADE,
-    severity=Severity.CAUSE,
     problem="the application refuses the client: {how}",
     fix="send what the application asks for (a token in the query, a cookie: --header), or look at"
     " the code that decides (gateman: on_websocket_connect and on_open)",
@@ -483,37 +419,30 @@ APPLICATION_REFUSED = Declaration(
     " APPLICATION_REFUSED; or a Close with 1008, 3000, 3003 or a code of its own right after the"
     " 101",
 )
-APPLICATION_FAILED = Declaration(
+APPLICATION_FAILED = _upgrade(
     code="APPLICATION_FAILED",
-    stage=Stage.UPGRADE,
-    severity=Severity.CAUSE,
     problem="the application raises an error: {how}",
     fix="look at the service's log for the traceback, and correct it",
     decided="500 of an application server, or a Close with 1011 right after the 101",
 )
-APPLICATION_BLOCKS = Declaration(
+APPLICATION_BLOCKS = _upgrade(
     code="APPLICATION_BLOCKS",
-    stage=Stage.UPGRADE,
-    severity=Severity.CAUSE,
     problem="the service does not answer, as one whose event loop is blocked: {how}",
     fix="find what blocks (time.sleep, a slow query or a request without await in a callback) and"
     " await it, or run it in a thread; `py-spy dump --pid PID` shows where it is",
     decided="TCP connections are taken, and neither a handshake nor a plain request gets an answer;"
     " or the 101 comes, and then neither a pong nor an answer to a second handshake",
 )
-APPLICATION_UNDECIDED = Declaration(
+APPLICATION_UNDECIDED = _upgrade(
     code="APPLICATION_UNDECIDED",
-    stage=Stage.UPGRADE,
-    severity=Severity.CAUSE,
     problem="the application does not decide about the handshake within {seconds:.0f} s, while"
     " plain requests are answered",
     fix="look at what it waits for before it accepts (gateman: on_websocket_connect): a database, a"
     " lock, another service; give that a timeout",
     decided="A plain request at the same path gets an answer, the handshake does not",
 )
-UPSTREAM_FAILED = Declaration(
+UPSTREAM_FAILED = _upgrade(
     code="UPSTREAM_FAILED",
-    stage=Stage.UPGRADE,
     severity=Severity.UNDECIDED,
     problem="{server} gets no good answer from the service behind it: it answers {status}",
     fix=f"{_ON_THE_SERVER}, which tells the remaining causes apart; the proxy's error log names it,"
@@ -531,58 +460,46 @@ UPSTREAM_FAILED = Declaration(
     " service is down, another port, another service, the rights of a unix socket, https to a"
     " plain port, a PROXY header that is missing",
 )
-UPSTREAM_DOWN = Declaration(
+UPSTREAM_DOWN = _upgrade(
     code="UPSTREAM_DOWN",
-    stage=Stage.UPGRADE,
-    severity=Severity.CAUSE,
     problem="nothing listens where {server} passes the handshake on to",
     fix="start the service (`gateman start server.py -d`), or correct the address in the proxy",
     decided="The proxy's connection is refused",
 )
-UPSTREAM_WRONG_PORT = Declaration(
+UPSTREAM_WRONG_PORT = _upgrade(
     code="UPSTREAM_WRONG_PORT",
-    stage=Stage.UPGRADE,
-    severity=Severity.CAUSE,
     problem="{server} passes the handshake on to a port where another service listens, or none",
     fix="correct the port in the proxy",
     decided="The port of the proxy's configuration is none of the service's",
 )
-UPSTREAM_HANGS = Declaration(
+UPSTREAM_HANGS = _upgrade(
     code="UPSTREAM_HANGS",
-    stage=Stage.UPGRADE,
     severity=Severity.UNDECIDED,
     problem="{server} answers, and the service behind it does not, within {seconds:.0f} s",
     fix=f"{_ON_THE_SERVER}: the service is blocked, or a firewall drops what the proxy sends to it",
     decided="504; or no answer at all, while the proxy answers a malformed request at once",
 )
-UPSTREAM_SOCKET_DENIED = Declaration(
+UPSTREAM_SOCKET_DENIED = _upgrade(
     code="UPSTREAM_SOCKET_DENIED",
-    stage=Stage.UPGRADE,
-    severity=Severity.CAUSE,
     problem="{server} may not open the unix socket of the service",
     fix="give the user of the proxy the right to write to the socket, and to enter its folder",
     decided="The proxy's log says 'Permission denied'",
 )
-UPSTREAM_ANSWERS_NOT_HTTP = Declaration(
+UPSTREAM_ANSWERS_NOT_HTTP = _upgrade(
     code="UPSTREAM_ANSWERS_NOT_HTTP",
-    stage=Stage.UPGRADE,
-    severity=Severity.CAUSE,
     problem="what answers behind {server} does not speak HTTP",
     fix="correct the port in the proxy",
     decided="The proxy's log says that the answer is not valid",
 )
-CDN_ORIGIN_FAILED = Declaration(
+CDN_ORIGIN_FAILED = _upgrade(
     code="CDN_ORIGIN_FAILED",
-    stage=Stage.UPGRADE,
-    severity=Severity.CAUSE,
     problem="Cloudflare does not get an answer from the server behind it: {status}, {meaning}",
     fix="{remedy}",
     decided="A status from 520 to 530 with the server field cloudflare, each of which has one"
     " meaning (Cloudflare, 5xx errors)",
 )
-PROXY_HAS_NO_BACKEND = Declaration(
+PROXY_HAS_NO_BACKEND = _upgrade(
     code="PROXY_HAS_NO_BACKEND",
-    stage=Stage.UPGRADE,
     severity=Severity.UNDECIDED,
     problem="{server} has no server for the path {path}: it answers {status}",
     fix=f"{_ON_THE_SERVER}; either no rule of the proxy selects a backend for this path, or all"
@@ -595,9 +512,8 @@ PROXY_HAS_NO_BACKEND = Declaration(
     },
     decided="503 with the page of a load balancer that tells of no server",
 )
-SERVER_FAILED = Declaration(
+SERVER_FAILED = _upgrade(
     code="SERVER_FAILED",
-    stage=Stage.UPGRADE,
     severity=Severity.UNDECIDED,
     problem="{server} fails itself: it answers {status}",
     fix=f"read its error log; {_ON_THE_SERVER}",
@@ -607,26 +523,22 @@ SERVER_FAILED = Declaration(
     },
     decided="500 with the page of the proxy itself, or a 503 of nobody's",
 )
-REFUSED_UNKNOWN = Declaration(
+REFUSED_UNKNOWN = _upgrade(
     code="REFUSED_UNKNOWN",
-    stage=Stage.UPGRADE,
     severity=Severity.UNDECIDED,
     problem="{server} answers the handshake at {path} with {status} and does not say why",
     fix=_ON_THE_SERVER,
     decided="A status that several causes have, and a body that tells nothing",
 )
-CLOSED_UNANSWERED = Declaration(
+CLOSED_UNANSWERED = _upgrade(
     code="CLOSED_UNANSWERED",
-    stage=Stage.UPGRADE,
     severity=Severity.UNDECIDED,
     problem="the server closes the connection without an answer to the handshake",
     fix=f"{_ON_THE_SERVER}, which says what arrived",
     decided="The end of the connection, or a reset, in place of an answer",
 )
-ANSWER_FIELD_LOST = Declaration(
+ANSWER_FIELD_LOST = _upgrade(
     code="ANSWER_FIELD_LOST",
-    stage=Stage.UPGRADE,
-    severity=Severity.CAUSE,
     problem="the 101 comes without '{field}'",
     fix="let the proxy pass the fields of the 101 on as they are",
     fixes={
@@ -638,27 +550,21 @@ ANSWER_FIELD_LOST = Declaration(
     decided="RFC 6455, section 4.1: a client fails the connection without Upgrade, Connection or"
     " Sec-WebSocket-Accept in the 101",
 )
-ANSWER_HTTP_1_0 = Declaration(
+ANSWER_HTTP_1_0 = _upgrade(
     code="ANSWER_HTTP_1_0",
-    stage=Stage.UPGRADE,
-    severity=Severity.CAUSE,
     problem="the 101 comes as HTTP/1.0",
     fix="let the server, or the proxy in front, answer as HTTP/1.1 (RFC 6455, section 4.2.2)",
     decided="The status line of the 101 is that of HTTP/1.0, which browsers refuse",
 )
-ACCEPT_WRONG = Declaration(
+ACCEPT_WRONG = _upgrade(
     code="ACCEPT_WRONG",
-    stage=Stage.UPGRADE,
-    severity=Severity.CAUSE,
     problem="Sec-WebSocket-Accept of the 101 does not answer the key of the request",
     fix="let the proxy pass Sec-WebSocket-Key and Sec-WebSocket-Accept on as they are; a server of"
     " your own must compute it from the key of each request (RFC 6455, section 4.2.2)",
     decided="The value is not the hash of the key that was sent",
 )
-ANSWER_CACHED = Declaration(
+ANSWER_CACHED = _upgrade(
     code="ANSWER_CACHED",
-    stage=Stage.UPGRADE,
-    severity=Severity.CAUSE,
     problem="a cache answers the handshake ({field})",
     fix="except the path of the WebSocket from the cache, and purge it",
     fixes={
@@ -669,19 +575,15 @@ ANSWER_CACHED = Declaration(
     decided="Sec-WebSocket-Accept is that of another key, and the answer has an Age above 0, or"
     " says that it is a hit of a cache",
 )
-ANSWER_HAS_BODY = Declaration(
+ANSWER_HAS_BODY = _upgrade(
     code="ANSWER_HAS_BODY",
-    stage=Stage.UPGRADE,
-    severity=Severity.CAUSE,
     problem="text follows the 101 where frames begin",
     fix="let the server send nothing between the empty line of the 101 and its first frame; in PHP,"
     " nothing may be printed; a proxy must not add to the answer",
     decided="The bytes behind the head of the 101 are text, or a Content-Length announces some",
 )
-EXTENSION_UNOFFERED = Declaration(
+EXTENSION_UNOFFERED = _upgrade(
     code="EXTENSION_UNOFFERED",
-    stage=Stage.UPGRADE,
-    severity=Severity.CAUSE,
     problem="the 101 agrees to an extension that was not offered: {extension}",
     fix="let the proxy pass Sec-WebSocket-Extensions on as it is, or remove it from the request and"
     " the answer",
@@ -694,18 +596,14 @@ EXTENSION_UNOFFERED = Declaration(
     decided="RFC 6455, section 4.1: a client fails the connection then. It is looked at with and"
     " without an offer of compression, and with the parameters of RFC 7692",
 )
-SUBPROTOCOL_UNOFFERED = Declaration(
+SUBPROTOCOL_UNOFFERED = _upgrade(
     code="SUBPROTOCOL_UNOFFERED",
-    stage=Stage.UPGRADE,
-    severity=Severity.CAUSE,
     problem="the 101 selects the subprotocol {subprotocol!r}, which was not offered",
     fix="let the server select one of those that the client offers, or none",
     decided="RFC 6455, section 4.1: a client fails the connection then",
 )
-SUBPROTOCOL_NOT_SELECTED = Declaration(
+SUBPROTOCOL_NOT_SELECTED = _upgrade(
     code="SUBPROTOCOL_NOT_SELECTED",
-    stage=Stage.UPGRADE,
-    severity=Severity.CAUSE,
     problem="the server selects none of the subprotocols {offered}",
     fix="let the service speak one of them (gateman: subprotocols=), leave them out of the client,"
     " or let the proxy pass Sec-WebSocket-Protocol on",
@@ -713,19 +611,15 @@ SUBPROTOCOL_NOT_SELECTED = Declaration(
     decided="The 101 has no Sec-WebSocket-Protocol though some were offered. Browsers and Node end"
     " the connection then; others go on",
 )
-FRAMES_INVALID = Declaration(
+FRAMES_INVALID = _websocket(
     code="FRAMES_INVALID",
-    stage=Stage.WEBSOCKET,
-    severity=Severity.CAUSE,
     problem="what follows the 101 is not a WebSocket frame of a server: {what}",
     fix="let the proxy pass the bytes on as they are; a server of your own must not mask its"
     " frames, nor set bits of an extension that was not agreed on",
     decided="A masked frame, a reserved bit or an unknown opcode (RFC 6455, sections 5.1 and 5.2)",
 )
-COMPRESSION_NOT_AGREED = Declaration(
+COMPRESSION_NOT_AGREED = _websocket(
     code="COMPRESSION_NOT_AGREED",
-    stage=Stage.WEBSOCKET,
-    severity=Severity.CAUSE,
     problem="the service compresses its messages, and the 101 does not say so",
     fix="let the proxy pass Sec-WebSocket-Extensions of the answer on, or remove it from the"
     " request too",
@@ -736,19 +630,16 @@ COMPRESSION_NOT_AGREED = Declaration(
     },
     decided="Frames have the bit of permessage-deflate (RSV1), which the 101 does not name",
 )
-PONG_WRONG = Declaration(
+PONG_WRONG = _websocket(
     code="PONG_WRONG",
-    stage=Stage.WEBSOCKET,
-    severity=Severity.CAUSE,
     problem="the pong does not have the payload of the ping",
     fix="let the server echo the payload (RFC 6455, section 5.5.3)",
     fails_for=frozenset({Client.PYTHON}),
     decided="A ping with 8 bytes gets a pong with others. Clients that match the two, as Python's"
     " websockets does, end the connection after their timeout",
 )
-PONG_MISSING = Declaration(
+PONG_MISSING = _websocket(
     code="PONG_MISSING",
-    stage=Stage.WEBSOCKET,
     severity=Severity.UNDECIDED,
     problem="the 101 comes, and a ping gets no pong within {seconds:.0f} s",
     fix=f"look whether the service is blocked, and whether the proxy passes frames on in both"
@@ -756,26 +647,21 @@ PONG_MISSING = Declaration(
     decided="A ping gets no answer, while another handshake does: either the code of this"
     " connection is blocked, or the server does not answer pings, or the proxy opened no tunnel",
 )
-CLOSED_AT_ONCE = Declaration(
+CLOSED_AT_ONCE = _websocket(
     code="CLOSED_AT_ONCE",
-    stage=Stage.WEBSOCKET,
-    severity=Severity.CAUSE,
     problem="the server closes the connection right after it opened, with {how}",
     fix="look at the code that runs when a connection opens (gateman: on_open), and at what it asks"
     " for",
     decided="A Close with 1000, 1003, 1007, 1009 or 1010 before a second is over",
 )
-SERVER_OVERLOADED = Declaration(
+SERVER_OVERLOADED = _websocket(
     code="SERVER_OVERLOADED",
-    stage=Stage.WEBSOCKET,
-    severity=Severity.CAUSE,
     problem="the server closes the connection with {how}: it is overloaded",
     fix="try again later; give the service more processes (count=), or raise its limits",
     decided="A Close with 1013 right after the 101",
 )
-BROKEN_AT_ONCE = Declaration(
+BROKEN_AT_ONCE = _websocket(
     code="BROKEN_AT_ONCE",
-    stage=Stage.WEBSOCKET,
     severity=Severity.UNDECIDED,
     problem="the connection ends right after the 101 without a Close, which clients report as 1006",
     fix=f"read the service's log for an error in what runs when a connection opens; then the"
@@ -783,9 +669,8 @@ BROKEN_AT_ONCE = Declaration(
     decided="The end of the connection, or a reset, before a second is over: the application ended"
     " it or its process died, or a proxy did that does not keep a tunnel open",
 )
-CREDENTIALS_WITHHELD = Declaration(
+CREDENTIALS_WITHHELD = _upgrade(
     code="CREDENTIALS_WITHHELD",
-    stage=Stage.UPGRADE,
     severity=Severity.NOTE,
     problem="a browser page connects without the cookies and the HTTP authentication that the"
     " browser sent: {explanation}",
@@ -793,9 +678,8 @@ CREDENTIALS_WITHHELD = Declaration(
     fails_for=frozenset({Client.BROWSERS}),
     decided="gateman, without allowed_origins, compares Origin with Host",
 )
-PROXY_NOT_TRUSTED = Declaration(
+PROXY_NOT_TRUSTED = _proxy(
     code="PROXY_NOT_TRUSTED",
-    stage=Stage.PROXY,
     severity=Severity.NOTE,
     problem="{handshake} has {field}, which is not believed",
     fix="if that address is a proxy of yours, add it to trusted_proxies; if it is a client, leave"
@@ -803,7 +687,4 @@ PROXY_NOT_TRUSTED = Declaration(
     fails_for=frozenset(),
     decided="A forwarding field comes from a peer that is not in trusted_proxies",
 )
-
-DECLARATIONS: tuple[Declaration, ...] = tuple(
-    one for one in tuple(globals().values()) if isinstance(one, Declaration)
-)
+DECLARATIONS = declared_in(globals())

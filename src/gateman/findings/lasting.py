@@ -1,13 +1,16 @@
 """Kinds of findings about connections that are open, and about the pages that open them. PURE."""
 
-from . import Client, Declaration, Severity, Software, Stage
+from functools import partial
+
+from . import Client, Declaration, Severity, Software, Stage, declared_in
+
+_page = partial(Declaration, stage=Stage.PAGE)
+_lasting = partial(Declaration, stage=Stage.LASTING)
 
 _PAGES = frozenset({Client.BROWSERS, Client.WECHAT})
 
-MIXED_CONTENT = Declaration(
+MIXED_CONTENT = _page(
     code="MIXED_CONTENT",
-    stage=Stage.PAGE,
-    severity=Severity.CAUSE,
     problem="the page {page} comes over https, and a browser opens no ws:// from it",
     fix="write {suggested} in the page, and let the service be reached with TLS",
     fails_for=_PAGES,
@@ -15,10 +18,8 @@ MIXED_CONTENT = Declaration(
     " the WebSocket ws. Chrome and Firefox open ws:// to loopback addresses from such a page,"
     " Safari does not",
 )
-CSP_BLOCKS = Declaration(
+CSP_BLOCKS = _page(
     code="CSP_BLOCKS",
-    stage=Stage.PAGE,
-    severity=Severity.CAUSE,
     problem="the Content-Security-Policy of the page {page} does not allow {url}: {directive}",
     fix="add {source} to connect-src",
     fixes={
@@ -35,29 +36,24 @@ CSP_BLOCKS = Declaration(
     " and by meta elements of the page (Content Security Policy Level 3, section 6.7.2). A host"
     " without a scheme does not match wss on a page of https; 'self' does, for the same host",
 )
-PAGE_UPGRADES = Declaration(
+PAGE_UPGRADES = _page(
     code="PAGE_UPGRADES",
-    stage=Stage.PAGE,
-    severity=Severity.CAUSE,
     problem="the policy of the page {page} has upgrade-insecure-requests, so that the browser opens"
     " {suggested} and not ws://",
     fix="let the service be reached with TLS at that address, or remove the directive",
     fails_for=_PAGES,
     decided="The directive is in a policy of the page, and the URL of the WebSocket is ws",
 )
-PAGE_UNREACHABLE = Declaration(
+PAGE_UNREACHABLE = _page(
     code="PAGE_UNREACHABLE",
-    stage=Stage.PAGE,
     severity=Severity.WARNING,
     problem="the page {page} cannot be read: {how}",
     fix="give the URL under which a browser opens the page",
     fails_for=_PAGES,
     decided="No answer, or a status of 400 and above, after at most five redirects",
 )
-IDLE_CUT = Declaration(
+IDLE_CUT = _lasting(
     code="IDLE_CUT",
-    stage=Stage.LASTING,
-    severity=Severity.CAUSE,
     problem="a connection on which nothing is sent is cut after {seconds:.0f} s, without a Close;"
     " {who}",
     fix="let the service ping more often than that (gateman: timeouts.ping_interval), and raise the"
@@ -84,10 +80,8 @@ IDLE_CUT = Declaration(
     details="Routers and mobile networks cut as well, some after less than a minute. Pings of the"
     " service every 25 s keep all of them open.",
 )
-IDLE_CUTS = Declaration(
+IDLE_CUTS = _lasting(
     code="IDLE_CUTS",
-    stage=Stage.LASTING,
-    severity=Severity.CAUSE,
     problem="{count} connections in a row ended without a Close after {seconds:.1f} s without a"
     " byte",
     fix="something in front cuts silent connections: set timeouts.ping_interval below that time,"
@@ -95,10 +89,8 @@ IDLE_CUTS = Declaration(
     decided="The service's log: of the connections that ended without a Close, many had the same"
     " age since their last byte",
 )
-PONGS_LOST = Declaration(
+PONGS_LOST = _lasting(
     code="PONGS_LOST",
-    stage=Stage.LASTING,
-    severity=Severity.CAUSE,
     problem="the service pings, the client answers, and the service ends the connection after"
     " {seconds:.0f} s all the same: the pongs do not arrive",
     fix="let the proxy or firewall in front pass control frames on as they are; until then, let"
@@ -106,19 +98,16 @@ PONGS_LOST = Declaration(
     decided="A connection that is kept open (--idle) gets pings, each is answered, and it ends"
     " shortly after one, or with a Close that names a ping timeout",
 )
-IDLE_CLOSED = Declaration(
+IDLE_CLOSED = _lasting(
     code="IDLE_CLOSED",
-    stage=Stage.LASTING,
-    severity=Severity.CAUSE,
     problem="the service closes a connection on which nothing is sent after {seconds:.0f} s, with"
     " {how}",
     fix="let clients send what the service waits for (a login, a heartbeat message) before that, or"
     " raise its limit (gateman: timeouts.login)",
     decided="A connection that is kept open (--idle) ends with a Close of the service",
 )
-NO_PINGS = Declaration(
+NO_PINGS = _lasting(
     code="NO_PINGS",
-    stage=Stage.LASTING,
     severity=Severity.WARNING,
     problem="the service sends no ping within {seconds:.0f} s",
     fix="let it ping every 25 s (gateman: timeouts.ping_interval): proxies, routers and mobile"
@@ -126,44 +115,37 @@ NO_PINGS = Declaration(
     decided="A connection that is kept open for a minute or more (--idle) gets no ping and no"
     " message",
 )
-MESSAGE_TOO_BIG = Declaration(
+MESSAGE_TOO_BIG = _lasting(
     code="MESSAGE_TOO_BIG",
-    stage=Stage.LASTING,
-    severity=Severity.CAUSE,
     problem="the service takes no message of {size} bytes: it closes with 1009 {reason!r}",
     fix="raise its limit (gateman: limits.max_message_size), or send smaller messages",
     decided="A message of that size (--size) gets a Close with 1009",
 )
-MESSAGE_CUT = Declaration(
+MESSAGE_CUT = _lasting(
     code="MESSAGE_CUT",
-    stage=Stage.LASTING,
     severity=Severity.UNDECIDED,
     problem="a message of {size} bytes ends the connection without a Close",
     fix="look whether the service's log tells of a limit; else the proxy or firewall in front has"
     " one",
     decided="A message of that size (--size) is followed by the end of the connection, or a reset",
 )
-MESSAGE_UNREAD = Declaration(
+MESSAGE_UNREAD = _lasting(
     code="MESSAGE_UNREAD",
-    stage=Stage.LASTING,
     severity=Severity.UNDECIDED,
     problem="after a message of {size} bytes, a ping gets no pong within {seconds:.0f} s",
     fix="look whether handling the message blocks the service, or whether something in front keeps"
     " it back",
     decided="A message of that size (--size) is sent, and a ping behind it gets no pong",
 )
-MESSAGE_REFUSED = Declaration(
+MESSAGE_REFUSED = _lasting(
     code="MESSAGE_REFUSED",
-    stage=Stage.LASTING,
     severity=Severity.NOTE,
     problem="the service answers a message of {size} bytes with a Close, {how}",
     fix="this may be because of what the message says, which is the letter a, and not of its size",
     decided="A message of that size (--size) gets a Close with another code than 1009",
 )
-CONNECTIONS_LIMITED = Declaration(
+CONNECTIONS_LIMITED = _lasting(
     code="CONNECTIONS_LIMITED",
-    stage=Stage.LASTING,
-    severity=Severity.CAUSE,
     problem="{opened} connections open at the same time, and the next gets {what}",
     fix="raise the limit on connections, and that on open files, of the proxy and the service",
     fixes={
@@ -179,24 +161,18 @@ CONNECTIONS_LIMITED = Declaration(
     decided="So many connections are opened and kept (--connections), and a further one does not"
     " open three times in a row",
 )
-CONNECTIONS_LOST = Declaration(
+CONNECTIONS_LOST = _lasting(
     code="CONNECTIONS_LOST",
-    stage=Stage.LASTING,
-    severity=Severity.CAUSE,
     problem="of {opened} connections that opened, {lost} ended while others were opened",
     fix="look for a limit on connections of one address in the proxy, the firewall and the service",
     decided="Connections that are kept (--connections) end by themselves",
 )
-CONNECTIONS_OF_THIS_MACHINE = Declaration(
+CONNECTIONS_OF_THIS_MACHINE = _lasting(
     code="CONNECTIONS_OF_THIS_MACHINE",
-    stage=Stage.LASTING,
     severity=Severity.NOTE,
     problem="this machine lets the doctor open {opened} connections only: {how}",
     fix="raise its limit on open files: ulimit -n",
     decided="Opening a socket fails on the side of the doctor",
     fails_for=frozenset(),
 )
-
-DECLARATIONS: tuple[Declaration, ...] = tuple(
-    one for one in tuple(globals().values()) if isinstance(one, Declaration)
-)
+DECLARATIONS = declared_in(globals())

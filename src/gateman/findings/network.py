@@ -1,6 +1,14 @@
 """Kinds of findings about URL, name resolution, TCP and TLS versions. PURE."""
 
-from . import Client, Declaration, Severity, Software, Stage
+from functools import partial
+
+from . import Client, Declaration, Severity, Software, Stage, declared_in
+
+_url = partial(Declaration, stage=Stage.URL)
+_name = partial(Declaration, stage=Stage.NAME)
+_tcp = partial(Declaration, stage=Stage.TCP)
+_tls = partial(Declaration, stage=Stage.TLS)
+_proxy = partial(Declaration, stage=Stage.PROXY)
 
 _PROXY_WEBSOCKET = {
     Software.NGINX: "write listen {port} ssl; with ssl_certificate and ssl_certificate_key, in"
@@ -17,10 +25,8 @@ _PROXY_WEBSOCKET = {
 
 # The URL.
 
-URL_SPACES = Declaration(
+URL_SPACES = _url(
     code="URL_SPACES",
-    stage=Stage.URL,
-    severity=Severity.CAUSE,
     problem="the URL has spaces or line breaks in it or around it, which browsers remove or encode"
     " and other clients refuse",
     fix="remove them where the client's configuration has the URL; write %20 for a space that"
@@ -28,11 +34,8 @@ URL_SPACES = Declaration(
     fails_for=frozenset({Client.JAVA, Client.PYTHON}),
     decided="By the URL as it was given",
 )
-
-URL_FRAGMENT = Declaration(
+URL_FRAGMENT = _url(
     code="URL_FRAGMENT",
-    stage=Stage.URL,
-    severity=Severity.CAUSE,
     problem="the URL has a fragment (#…), which the URL of a WebSocket must not have",
     fix="remove it; write %23 for a number sign that belongs to the path",
     fails_for=frozenset({Client.NODE, Client.PYTHON}),
@@ -40,30 +43,23 @@ URL_FRAGMENT = Declaration(
     details="Browsers refused such a URL with a SyntaxError until 2024; newer ones ignore the"
     " fragment.",
 )
-
-URL_USER_INFO = Declaration(
+URL_USER_INFO = _url(
     code="URL_USER_INFO",
-    stage=Stage.URL,
     severity=Severity.WARNING,
     problem="the URL has a user name or a password in it, which some clients send and others"
     " leave out",
     fix="send it in a header or in the first message",
     decided="By the URL as it was given",
 )
-
-PORT_BLOCKED = Declaration(
+PORT_BLOCKED = _url(
     code="PORT_BLOCKED",
-    stage=Stage.URL,
-    severity=Severity.CAUSE,
     problem="browsers never connect to port {port}, which they keep for another protocol",
     fix="listen on another port, such as 443 or 8443",
     fails_for=frozenset({Client.BROWSERS}),
     decided="By the list of bad ports of the Fetch standard",
 )
-
-URL_PLAIN = Declaration(
+URL_PLAIN = _url(
     code="URL_PLAIN",
-    stage=Stage.URL,
     severity=Severity.WARNING,
     problem="ws:// is not encrypted: pages on https:// may not open it, and neither may WeChat mini"
     " programs",
@@ -71,10 +67,8 @@ URL_PLAIN = Declaration(
     fails_for=frozenset({Client.WECHAT}),
     decided="The scheme is ws, and the host is not on a private network",
 )
-
-URL_ADDRESS = Declaration(
+URL_ADDRESS = _url(
     code="URL_ADDRESS",
-    stage=Stage.URL,
     severity=Severity.WARNING,
     problem="the URL has an IP address where WeChat mini programs need a domain, and few"
     " certificates are for addresses",
@@ -85,28 +79,21 @@ URL_ADDRESS = Declaration(
 
 # The name.
 
-NAME_UNKNOWN = Declaration(
+NAME_UNKNOWN = _name(
     code="NAME_UNKNOWN",
-    stage=Stage.NAME,
-    severity=Severity.CAUSE,
     problem="the name {host} does not exist in the DNS",
     fix="look for a typing error; else add an A record for {host} where its domain is managed, and"
     " see that the domain has not expired: dig {host}",
     decided="The system's resolver says that there is no such name, for A and AAAA",
 )
-
-NAME_WITHOUT_ADDRESS = Declaration(
+NAME_WITHOUT_ADDRESS = _name(
     code="NAME_WITHOUT_ADDRESS",
-    stage=Stage.NAME,
-    severity=Severity.CAUSE,
     problem="the name {host} exists and has no address",
     fix="add an A record for {host} where its domain is managed: dig {host} A",
     decided="The resolver knows the name, and has neither A nor AAAA for it",
 )
-
-NAME_TIMEOUT = Declaration(
+NAME_TIMEOUT = _name(
     code="NAME_TIMEOUT",
-    stage=Stage.NAME,
     severity=Severity.UNDECIDED,
     problem="the resolver of this machine gives no answer for {host}",
     fix="ask another resolver with dig @1.1.1.1 {host}: if it answers, the resolver of this machine"
@@ -115,10 +102,8 @@ NAME_TIMEOUT = Declaration(
     details="A name server that does not answer, a delegation to one that no longer exists, DNSSEC"
     " signatures that have expired and a machine without a network all look like this.",
 )
-
-NAME_QUERY_UNANSWERED = Declaration(
+NAME_QUERY_UNANSWERED = _name(
     code="NAME_QUERY_UNANSWERED",
-    stage=Stage.NAME,
     severity=Severity.WARNING,
     problem="the question for the {family} records of {host} is not answered, while the other is,"
     " so that clients wait some seconds before they connect",
@@ -127,20 +112,16 @@ NAME_QUERY_UNANSWERED = Declaration(
     decided="One of the questions for A and AAAA was answered with addresses; the other was not"
     " answered in time",
 )
-
-ADDRESS_PRIVATE = Declaration(
+ADDRESS_PRIVATE = _name(
     code="ADDRESS_PRIVATE",
-    stage=Stage.NAME,
     severity=Severity.WARNING,
     problem="{host} leads to {addresses}, {kind}",
     fix="set the A record to the server's public address; /etc/hosts of this machine may say more",
     decided="The name is one of the public DNS, and an address of it is not. It is a cause if no"
     " connection opens to that address from here",
 )
-
-IPV6_ONLY = Declaration(
+IPV6_ONLY = _name(
     code="IPV6_ONLY",
-    stage=Stage.NAME,
     severity=Severity.WARNING,
     problem="{host} has IPv6 addresses only, which a client without IPv6 cannot reach",
     fix="add an A record with an IPv4 address",
@@ -150,10 +131,8 @@ IPV6_ONLY = Declaration(
 
 # TCP.
 
-TCP_REFUSED = Declaration(
+TCP_REFUSED = _tcp(
     code="TCP_REFUSED",
-    stage=Stage.TCP,
-    severity=Severity.CAUSE,
     problem="connections to {addresses} port {port} are refused: nothing listens there",
     fix="start the service, let it listen on 0.0.0.0 (not on 127.0.0.1) and on this port, or put"
     " the port on which it listens into the URL; on the server look with: ss -ltnp 'sport ="
@@ -161,11 +140,8 @@ TCP_REFUSED = Declaration(
     decided="TCP is answered with a reset at once. A firewall that drops would give no answer; one"
     " that rejects mostly sends an ICMP message (TCP_REJECTED), and can be set to send a reset",
 )
-
-LISTENS_ON_LOOPBACK = Declaration(
+LISTENS_ON_LOOPBACK = _tcp(
     code="LISTENS_ON_LOOPBACK",
-    stage=Stage.TCP,
-    severity=Severity.CAUSE,
     problem="port {port} is open on {loopback} and refused on {addresses}: the service listens for"
     " its own machine only",
     fix="let it listen on 0.0.0.0 (or on {addresses}) and not on {loopback}, or put a proxy before"
@@ -175,11 +151,8 @@ LISTENS_ON_LOOPBACK = Declaration(
     },
     decided="The address belongs to this machine; the port is refused on it and open on loopback",
 )
-
-TCP_DROPPED = Declaration(
+TCP_DROPPED = _tcp(
     code="TCP_DROPPED",
-    stage=Stage.TCP,
-    severity=Severity.CAUSE,
     problem="no answer comes from {addresses} port {port}: a firewall drops the packets, or the"
     " address is not the server's",
     fix="allow TCP port {port} in the server's firewall and in the cloud's security group, and"
@@ -189,11 +162,8 @@ TCP_DROPPED = Declaration(
     " --permanent`, and an inbound rule of the security group. A machine that is switched off"
     " looks the same.",
 )
-
-TCP_REJECTED = Declaration(
+TCP_REJECTED = _tcp(
     code="TCP_REJECTED",
-    stage=Stage.TCP,
-    severity=Severity.CAUSE,
     problem="connections to {addresses} port {port} are rejected on the way ({reason}): a firewall"
     " forbids it, or no machine has the address",
     fix="allow TCP port {port} in the firewall (the rule that says REJECT), and compare the address"
@@ -201,10 +171,8 @@ TCP_REJECTED = Declaration(
     decided="The answer is an ICMP message (administratively prohibited, host or network"
     " unreachable), and this machine itself has a route",
 )
-
-TCP_FAILED = Declaration(
+TCP_FAILED = _tcp(
     code="TCP_FAILED",
-    stage=Stage.TCP,
     severity=Severity.UNDECIDED,
     problem="this machine cannot connect to {addresses} port {port} ({reason})",
     fix="try from another machine; if it works there, a firewall or a limit of this machine is the"
@@ -212,20 +180,15 @@ TCP_FAILED = Declaration(
     decided="The system reports an error that is neither a refusal, nor a timeout, nor an ICMP"
     " message",
 )
-
-NO_ROUTE = Declaration(
+NO_ROUTE = _tcp(
     code="NO_ROUTE",
-    stage=Stage.TCP,
     severity=Severity.UNDECIDED,
     problem="this machine has no route to {addresses}, so nothing can be said of the server",
     fix="look from a machine with a network: ip route get {addresses}",
     decided="The system knows no route; no packet was sent",
 )
-
-IPV6_DEAD = Declaration(
+IPV6_DEAD = _tcp(
     code="IPV6_DEAD",
-    stage=Stage.TCP,
-    severity=Severity.CAUSE,
     problem="the IPv6 address of {host} leads nowhere ({addresses} port {port}: {reason}), while"
     " IPv4 works: clients that prefer IPv6 fail or wait",
     fix="let the service listen on [::] as well and open port {port} for IPv6 in the firewall, or"
@@ -248,22 +211,16 @@ IPV6_DEAD = Declaration(
     " one that works. Node before 20 and programs with an old OkHttp take the first address only."
     " If no other IPv6 site opens from this machine either, its own IPv6 is the fault.",
 )
-
-ADDRESS_DEAD = Declaration(
+ADDRESS_DEAD = _tcp(
     code="ADDRESS_DEAD",
-    stage=Stage.TCP,
-    severity=Severity.CAUSE,
     problem="one of several addresses of {host} leads nowhere ({addresses} port {port}: {reason}),"
     " while {alive} works: some of the clients fail",
     fix="start the service on that machine, or remove its address from the DNS",
     decided="The same port is open on one address of the name, and refused, rejected or dropped on"
     " another of the same kind",
 )
-
-CDN_PORT = Declaration(
+CDN_PORT = _tcp(
     code="CDN_PORT",
-    stage=Stage.TCP,
-    severity=Severity.CAUSE,
     problem="Cloudflare, to which {addresses} belongs, does not pass port {port}",
     fix="use 443 (or 2053, 2083, 2087, 2096, 8443; for ws:// 80, 8080, 8880, 2052, 2082, 2086,"
     " 2095), or set the record to `DNS only`",
@@ -273,10 +230,8 @@ CDN_PORT = Declaration(
 
 # TLS.
 
-TLS_ON_PLAIN_PORT = Declaration(
+TLS_ON_PLAIN_PORT = _tls(
     code="TLS_ON_PLAIN_PORT",
-    stage=Stage.TLS,
-    severity=Severity.CAUSE,
     problem="port {port} of {addresses} speaks plain HTTP, and wss:// needs TLS",
     fix="turn TLS on for this port, or connect to the port that has it; ws://{authority} is the URL"
     " of this one",
@@ -284,30 +239,21 @@ TLS_ON_PLAIN_PORT = Declaration(
     decided="A ClientHello is not answered with TLS, and a plain HTTP request is answered with"
     " HTTP",
 )
-
-PLAIN_ON_TLS_PORT = Declaration(
+PLAIN_ON_TLS_PORT = _tls(
     code="PLAIN_ON_TLS_PORT",
-    stage=Stage.TLS,
-    severity=Severity.CAUSE,
     problem="port {port} of {addresses} speaks TLS, and ws:// is plain",
     fix="connect to wss://{authority}",
     decided="A plain HTTP request is not answered as one (a TLS alert, a 400 that speaks of HTTPS,"
     " or nothing), and a TLS handshake succeeds on the same port",
 )
-
-OTHER_PROTOCOL = Declaration(
+OTHER_PROTOCOL = _tls(
     code="OTHER_PROTOCOL",
-    stage=Stage.TLS,
-    severity=Severity.CAUSE,
     problem="port {port} of {addresses} speaks {protocol}, which is not a web server's",
     fix="connect to the port of the web server; on the server look with: ss -ltnp",
     decided="By the first bytes that the server sends, by itself or in answer to a ClientHello",
 )
-
-SERVER_SILENT = Declaration(
+SERVER_SILENT = _tls(
     code="SERVER_SILENT",
-    stage=Stage.TLS,
-    severity=Severity.CAUSE,
     problem="port {port} of {addresses} accepts connections and then says nothing, neither to TLS"
     " nor to plain HTTP: the process behind it hangs, or it is a proxy whose server does not"
     " answer",
@@ -319,11 +265,8 @@ SERVER_SILENT = Declaration(
     details="The kernel accepts connections for a process that is stopped, or whose event loop is"
     " blocked, until its queue is full.",
 )
-
-TLS_STALLED = Declaration(
+TLS_STALLED = _tls(
     code="TLS_STALLED",
-    stage=Stage.TLS,
-    severity=Severity.CAUSE,
     problem="the TLS handshake with {addresses} stops halfway: packets that are too large for the"
     " path are lost (MTU), or something in between holds them back",
     fix="lower the MTU of the server's interface to what the path takes (ip link set dev eth0 mtu"
@@ -332,10 +275,8 @@ TLS_STALLED = Declaration(
     decided="The first bytes of TLS arrive, and the rest of the server's messages does not within"
     " the deadline. The certificates are in the first large packets of a connection",
 )
-
-TLS_CLOSED = Declaration(
+TLS_CLOSED = _tls(
     code="TLS_CLOSED",
-    stage=Stage.TLS,
     severity=Severity.UNDECIDED,
     problem="port {port} of {addresses} {how} the connection before TLS begins: the server behind"
     " a proxy is down, this client's address is not allowed, or something in between cuts TLS",
@@ -345,11 +286,8 @@ TLS_CLOSED = Declaration(
     " header, nor a hello without the name changes that",
     details="A limit on connections looks the same, and so does a service that has just crashed.",
 )
-
-PROXY_HEADER_EXPECTED = Declaration(
+PROXY_HEADER_EXPECTED = _proxy(
     code="PROXY_HEADER_EXPECTED",
-    stage=Stage.PROXY,
-    severity=Severity.CAUSE,
     problem="port {port} of {addresses} expects a PROXY header from a load balancer before anything"
     " else, and clients send none",
     fix="turn the PROXY protocol off for this port, or on in the load balancer before it",
@@ -364,11 +302,8 @@ PROXY_HEADER_EXPECTED = Declaration(
     decided="The server ends a connection without a byte, and answers when `PROXY UNKNOWN` is sent"
     " first",
 )
-
-SNI_CUT = Declaration(
+SNI_CUT = _tls(
     code="SNI_CUT",
-    stage=Stage.TLS,
-    severity=Severity.CAUSE,
     problem="connections that ask for {host} are cut before TLS begins, while those that name no"
     " domain are not",
     fix="configure this name on the server, or find what filters names on the way; in mainland"
@@ -376,11 +311,8 @@ SNI_CUT = Declaration(
     decided="A ClientHello with the name ends in a reset, a close or silence; without a name the"
     " handshake succeeds",
 )
-
-SNI_UNKNOWN = Declaration(
+SNI_UNKNOWN = _tls(
     code="SNI_UNKNOWN",
-    stage=Stage.TLS,
-    severity=Severity.CAUSE,
     problem="the server at {addresses} has no certificate for {host}, and refuses the name (TLS"
     " alert {alert})",
     fix="add the name, with its certificate, to the server's configuration",
@@ -397,11 +329,8 @@ SNI_UNKNOWN = Declaration(
     decided="The alert is unrecognized_name, or it is another and the handshake succeeds when no"
     " name is asked for. Go's servers, Caddy among them, say internal_error",
 )
-
-TLS_OLD = Declaration(
+TLS_OLD = _tls(
     code="TLS_OLD",
-    stage=Stage.TLS,
-    severity=Severity.CAUSE,
     problem="the server at {addresses} speaks no TLS above {version}, and clients need 1.2",
     fix="allow TLS 1.2 and 1.3, with a newer OpenSSL if it has none",
     fixes={
@@ -413,11 +342,8 @@ TLS_OLD = Declaration(
     },
     decided="TLS 1.2 and 1.3 are refused, an older version is agreed on",
 )
-
-TLS_13_ONLY = Declaration(
+TLS_13_ONLY = _tls(
     code="TLS_13_ONLY",
-    stage=Stage.TLS,
-    severity=Severity.CAUSE,
     problem="the server at {addresses} speaks TLS 1.3 only, which older phones and programs do not"
     " have",
     fix="allow TLS 1.2 as well",
@@ -435,11 +361,8 @@ TLS_13_ONLY = Declaration(
     details="Without TLS 1.3: Android before 10, Java 8 before update 261, WeChat on such phones,"
     " Python with an OpenSSL before 1.1.1, iOS before 12.2.",
 )
-
-TLS_CIPHERS = Declaration(
+TLS_CIPHERS = _tls(
     code="TLS_CIPHERS",
-    stage=Stage.TLS,
-    severity=Severity.CAUSE,
     problem="the server at {addresses} offers only ciphers, keys or signatures that clients"
     " refuse ({detail})",
     fix="remove the list of ciphers from its configuration, and use a certificate with an ECDSA"
@@ -454,31 +377,24 @@ TLS_CIPHERS = Declaration(
     decided="The handshake fails with what clients offer, and succeeds when everything that OpenSSL"
     " still knows is offered",
 )
-
-TLS_ALERT = Declaration(
+TLS_ALERT = _tls(
     code="TLS_ALERT",
-    stage=Stage.TLS,
     severity=Severity.UNDECIDED,
     problem="the server at {addresses} refuses the TLS handshake ({alert})",
     fix="read the server's error log at the time of this look; openssl s_client -connect"
     " {address} -servername {host} shows the same",
     decided="An alert, whatever version, ciphers, name and protocol are offered",
 )
-
-TLS_FAILED = Declaration(
+TLS_FAILED = _tls(
     code="TLS_FAILED",
-    stage=Stage.TLS,
     severity=Severity.UNDECIDED,
     problem="the TLS handshake with {addresses} fails ({reason})",
     fix="read the server's error log at the time of this look; openssl s_client -connect"
     " {address} -servername {host} shows the same",
     decided="The server answers in TLS, and its messages are not accepted here",
 )
-
-CLIENT_CERTIFICATE_REQUIRED = Declaration(
+CLIENT_CERTIFICATE_REQUIRED = _tls(
     code="CLIENT_CERTIFICATE_REQUIRED",
-    stage=Stage.TLS,
-    severity=Severity.CAUSE,
     problem="the server at {addresses} lets in only clients that show a certificate of their own",
     fix="turn the verification of clients off, or give the clients certificates; behind Cloudflare"
     " this is `Authenticated Origin Pulls`",
@@ -492,10 +408,8 @@ CLIENT_CERTIFICATE_REQUIRED = Declaration(
     decided="The server asks for a certificate, and refuses the client that has none: with an alert"
     " or with a 400 that says so",
 )
-
-CLIENT_CERTIFICATE_ASKED = Declaration(
+CLIENT_CERTIFICATE_ASKED = _tls(
     code="CLIENT_CERTIFICATE_ASKED",
-    stage=Stage.TLS,
     severity=Severity.WARNING,
     problem="the server at {addresses} asks clients for a certificate of their own, so that some"
     " browsers show a dialogue",
@@ -508,11 +422,8 @@ CLIENT_CERTIFICATE_ASKED = Declaration(
     },
     decided="The server asks for a certificate, and goes on without one",
 )
-
-ALPN_REFUSED = Declaration(
+ALPN_REFUSED = _tls(
     code="ALPN_REFUSED",
-    stage=Stage.TLS,
-    severity=Severity.CAUSE,
     problem="the server at {addresses} refuses clients that offer http/1.1 by ALPN, and speaks"
     " {protocol} instead",
     fix="offer http/1.1 as well: WebSocket clients need it",
@@ -524,11 +435,8 @@ ALPN_REFUSED = Declaration(
     decided="A handshake that offers http/1.1 ends in the alert no_application_protocol, or h2 is"
     " selected; one that offers something else succeeds",
 )
-
-TLS_TWICE = Declaration(
+TLS_TWICE = _proxy(
     code="TLS_TWICE",
-    stage=Stage.PROXY,
-    severity=Severity.CAUSE,
     problem="behind the TLS of port {port}, the server at {addresses} expects TLS once more: a"
     " proxy already ends it",
     fix="let one of both do TLS: turn it off in the service behind the proxy, or have the proxy"
@@ -545,45 +453,4 @@ TLS_TWICE = Declaration(
     decided="After the TLS handshake, plain HTTP is answered with a TLS alert or a 400 that speaks"
     " of HTTPS, or a second handshake inside the first succeeds",
 )
-
-DECLARATIONS: tuple[Declaration, ...] = (
-    URL_SPACES,
-    URL_FRAGMENT,
-    URL_USER_INFO,
-    PORT_BLOCKED,
-    URL_PLAIN,
-    URL_ADDRESS,
-    NAME_UNKNOWN,
-    NAME_WITHOUT_ADDRESS,
-    NAME_TIMEOUT,
-    NAME_QUERY_UNANSWERED,
-    ADDRESS_PRIVATE,
-    IPV6_ONLY,
-    TCP_REFUSED,
-    LISTENS_ON_LOOPBACK,
-    TCP_DROPPED,
-    TCP_REJECTED,
-    TCP_FAILED,
-    NO_ROUTE,
-    IPV6_DEAD,
-    ADDRESS_DEAD,
-    CDN_PORT,
-    TLS_ON_PLAIN_PORT,
-    PLAIN_ON_TLS_PORT,
-    OTHER_PROTOCOL,
-    SERVER_SILENT,
-    TLS_STALLED,
-    TLS_CLOSED,
-    PROXY_HEADER_EXPECTED,
-    SNI_CUT,
-    SNI_UNKNOWN,
-    TLS_OLD,
-    TLS_13_ONLY,
-    TLS_CIPHERS,
-    TLS_ALERT,
-    TLS_FAILED,
-    CLIENT_CERTIFICATE_REQUIRED,
-    CLIENT_CERTIFICATE_ASKED,
-    ALPN_REFUSED,
-    TLS_TWICE,
-)
+DECLARATIONS = declared_in(globals())

@@ -4,7 +4,14 @@ Kinds of findings about a service seen from its own machine: it, the machine, an
 ``{proxy}`` is the software, ``{where}`` the file and line of the block that decides.
 """
 
-from . import Client, Declaration, Severity, Software, Stage
+from functools import partial
+
+from . import Client, Declaration, Severity, Software, Stage, declared_in
+
+_tcp = partial(Declaration, stage=Stage.TCP)
+_proxy = partial(Declaration, stage=Stage.PROXY)
+_lasting = partial(Declaration, stage=Stage.LASTING)
+_service = partial(Declaration, stage=Stage.SERVICE)
 
 _START = "gateman start {script} -d"
 _LOCATION = (
@@ -14,70 +21,57 @@ _LOCATION = (
 
 # The service.
 
-SERVICE_INVALID = Declaration(
+SERVICE_INVALID = _service(
     code="SERVICE_INVALID",
-    stage=Stage.SERVICE,
-    severity=Severity.CAUSE,
     problem="the service would not start: {mistake}",
     fix="correct {script}; `gateman check {script}` tells whether it would start",
     decided="What the script declares is checked as `gateman check` does.",
 )
-SERVICE_NOT_RUNNING = Declaration(
+SERVICE_NOT_RUNNING = _service(
     code="SERVICE_NOT_RUNNING",
-    stage=Stage.SERVICE,
-    severity=Severity.CAUSE,
     problem="{script} is not running",
     fix=f"start it: {_START}",
     decided="Nobody answers at the control socket of the script. Without a URL it is a note, as the"
     " doctor may look before the start.",
 )
-SERVICE_UNREACHABLE = Declaration(
+SERVICE_UNREACHABLE = _service(
     code="SERVICE_UNREACHABLE",
-    stage=Stage.SERVICE,
     severity=Severity.NOTE,
     problem="the running service could not be asked: {reason}",
     fix="run the doctor as the user who started the service",
     decided="The control socket belongs to another user, or an older version runs.",
 )
-SERVICE_CHANGED = Declaration(
+SERVICE_CHANGED = _service(
     code="SERVICE_CHANGED",
-    stage=Stage.SERVICE,
     severity=Severity.WARNING,
     problem="{script} declares the addresses {declared}, and the running service listens on"
     " {running}",
     fix="gateman restart {script}: a reload does not change addresses",
     decided="The status of the running service against what the script declares now.",
 )
-SERVICE_CRASHES = Declaration(
+SERVICE_CRASHES = _service(
     code="SERVICE_CRASHES",
-    stage=Stage.SERVICE,
-    severity=Severity.CAUSE,
     problem="no process of {worker} serves: {how}",
     fix="correct what the last lines of its log say, then: gateman reload {script}",
     decided="Every slot of the worker waits to be started again, or was given up after too many"
     " crashes.",
 )
-SERVICE_CRASHES_PARTLY = Declaration(
+SERVICE_CRASHES_PARTLY = _service(
     code="SERVICE_CRASHES_PARTLY",
-    stage=Stage.SERVICE,
     severity=Severity.WARNING,
     problem="{count} of {total} processes of {worker} do not serve: {how}",
     fix="correct what the last lines of its log say, then: gateman reload {script}",
     decided="Some slots of the worker wait to be started again, or were given up.",
 )
-SERVICE_STARTING = Declaration(
+SERVICE_STARTING = _service(
     code="SERVICE_STARTING",
-    stage=Stage.SERVICE,
-    severity=Severity.CAUSE,
     problem="the processes of {worker} have been starting for {seconds:.0f} s",
     fix="see what on_worker_start waits for (`gateman status {script}` and the log); a bus that is"
     " away holds it up, too",
     decided="No process of the worker serves yet, and the youngest is older than a few seconds.",
 )
-SERVICE_BLOCKED = Declaration(
+SERVICE_BLOCKED = _service(
     code="SERVICE_BLOCKED",
-    stage=Stage.SERVICE,
-    severity=Severity.CAUSE,
     problem="the processes of {worker} do not answer (pid {pids}): a callback blocks them, or they"
     " are stopped",
     fix="let callbacks await, or run slow work in another thread (asyncio.to_thread): the log has"
@@ -85,61 +79,52 @@ SERVICE_BLOCKED = Declaration(
     " stopped",
     decided="No process of the worker answers its master within 60 ms, several times in a row.",
 )
-SERVICE_SLOW = Declaration(
+SERVICE_SLOW = _service(
     code="SERVICE_SLOW",
-    stage=Stage.SERVICE,
     severity=Severity.WARNING,
     problem="a callback of {worker} has held all its clients up for {lag:.1f} s lately",
     fix="let callbacks await, or run slow work in another thread (asyncio.to_thread)",
     decided="The event loop of a process was late by more than half a second in the last seconds.",
 )
-BUSINESS_MISSING = Declaration(
+BUSINESS_MISSING = _service(
     code="BUSINESS_MISSING",
-    stage=Stage.SERVICE,
-    severity=Severity.CAUSE,
     problem="no business worker serves the gateway {worker}, which refuses handshakes with 503",
     fix="start the business workers, and look at the bus: `gateman bus {script}` tells where it is",
     decided="The answer to the doctor's handshake says so, or all slots of the business workers"
     " are down.",
 )
-BUS_AWAY = Declaration(
+BUS_AWAY = _service(
     code="BUS_AWAY",
-    stage=Stage.SERVICE,
     severity=Severity.WARNING,
     problem="the bus of {worker} is away: {servers} cannot be connected to ({reason})",
     fix="start the NATS server, or correct the URL in bus=; until then nothing comes from other"
     " processes, gateways refuse handshakes, and no process starts",
     decided="A TCP connection to each server of the bus's URL fails from this machine.",
 )
-PORT_TAKEN = Declaration(
+PORT_TAKEN = _service(
     code="PORT_TAKEN",
-    stage=Stage.SERVICE,
-    severity=Severity.CAUSE,
     problem="{owner} listens on port {port}, which {worker} wants",
     fix="end that process, or give the worker another port",
     decided="/proc/net/tcp names a listening socket of the port that none of the service's"
     " processes has; or the service is not running.",
 )
-DESCRIPTORS_FEW = Declaration(
+DESCRIPTORS_FEW = _service(
     code="DESCRIPTORS_FEW",
-    stage=Stage.SERVICE,
     severity=Severity.WARNING,
     problem="{worker} has {connections} connections in one process, and the limit on open files is"
     " {limit}",
     fix="raise the limit (ulimit -n, or LimitNOFILE= in the unit), then restart the service",
     decided="More than four fifths of the limit of a process, less 64, are in use.",
 )
-CLOCK_BEHIND = Declaration(
+CLOCK_BEHIND = _service(
     code="CLOCK_BEHIND",
-    stage=Stage.SERVICE,
     severity=Severity.WARNING,
     problem="this machine's clock is behind: it is {now}, and {file} was written at {written}",
     fix="set the clock, and have a time service keep it right (timedatectl set-ntp true)",
     decided="A file of the service is more than a minute younger than the clock says it is now.",
 )
-REFUSALS_COUNTED = Declaration(
+REFUSALS_COUNTED = _service(
     code="REFUSALS_COUNTED",
-    stage=Stage.SERVICE,
     severity=Severity.NOTE,
     problem="since its start, {worker} has refused or lost clients: {told}",
     fix="look into the log of that time, which has a sentence for each",
@@ -148,10 +133,8 @@ REFUSALS_COUNTED = Declaration(
 
 # The addresses.
 
-LISTENS_ELSEWHERE = Declaration(
+LISTENS_ELSEWHERE = _tcp(
     code="LISTENS_ELSEWHERE",
-    stage=Stage.TCP,
-    severity=Severity.CAUSE,
     problem="the URL leads to port {port}, where nothing listens on this machine, and the service"
     " listens on {listens}",
     fix="connect to the service's port, let it listen on {port}, or put a proxy in front of it that"
@@ -159,39 +142,30 @@ LISTENS_ELSEWHERE = Declaration(
     decided="No process listens on the URL's port, the name leads to this machine, and no worker"
     " has that port.",
 )
-SPEAKS_ANOTHER_PROTOCOL = Declaration(
+SPEAKS_ANOTHER_PROTOCOL = _tcp(
     code="SPEAKS_ANOTHER_PROTOCOL",
-    stage=Stage.TCP,
-    severity=Severity.CAUSE,
     problem="port {port} is that of the worker {worker}, which speaks {protocol}:// and no"
     " WebSocket",
     fix="connect WebSockets to the port of a WebSocket worker, and clients of {protocol}:// here",
     decided="The name leads to this machine, and a worker that listens on tcp://, text:// or"
     " frame:// has the URL's port.",
 )
-LISTENS_ON_IPV4_ONLY = Declaration(
+LISTENS_ON_IPV4_ONLY = _tcp(
     code="LISTENS_ON_IPV4_ONLY",
-    stage=Stage.TCP,
-    severity=Severity.CAUSE,
     problem="{host} has the IPv6 address {address}, and the service listens on {listens} only",
     fix="listen on websocket://[::]:{port}, which takes IPv4 too, or remove the AAAA record",
     fails_for=frozenset({Client.NODE, Client.PYTHON, Client.ANDROID, Client.WECHAT}),
     decided="The name has an AAAA record, and no socket of the port listens on IPv6.",
 )
-LISTENS_ON_LOOPBACK_ONLY = Declaration(
+LISTENS_ON_LOOPBACK_ONLY = _tcp(
     code="LISTENS_ON_LOOPBACK_ONLY",
-    stage=Stage.TCP,
-    severity=Severity.CAUSE,
     problem="{host} leads to {address}, and the service listens on {listens}, for its own machine"
     " only",
     fix="listen on 0.0.0.0 or [::] in place of the loopback address, or put a proxy in front",
     decided="The URL's port is the worker's own, and the worker's address is a loopback address.",
 )
-
-PORT_OF_ANOTHER = Declaration(
+PORT_OF_ANOTHER = _tcp(
     code="PORT_OF_ANOTHER",
-    stage=Stage.TCP,
-    severity=Severity.CAUSE,
     problem="the URL leads to port {port}, where {owner} listens and passes nothing on to the"
     " service, which listens on {listens}",
     fix="connect to the service's port, or let {owner} pass the path on to it",
@@ -201,27 +175,23 @@ PORT_OF_ANOTHER = Declaration(
 
 # The proxy.
 
-PROXY_CONFIGURATION_UNREAD = Declaration(
+PROXY_CONFIGURATION_UNREAD = _proxy(
     code="PROXY_CONFIGURATION_UNREAD",
-    stage=Stage.PROXY,
     severity=Severity.NOTE,
     problem="the configuration of {proxy} could not be read: {reason}",
     fix="run the doctor as a user who may read it, or give the file with --proxy-config",
     decided="The proxy listens on the URL's port, and its files, or its own dump of them, cannot be"
     " read or understood.",
 )
-PROXY_UNCLEAR = Declaration(
+PROXY_UNCLEAR = _proxy(
     code="PROXY_UNCLEAR",
-    stage=Stage.PROXY,
     severity=Severity.NOTE,
     problem="what {proxy} does with {path} depends on what could not be followed here: {doubt}",
     fix="look at that line; the handshake that the doctor sends tells what arrives",
     decided="A variable, a condition or a module decides.",
 )
-PROXY_NAME_UNKNOWN = Declaration(
+PROXY_NAME_UNKNOWN = _proxy(
     code="PROXY_NAME_UNKNOWN",
-    stage=Stage.PROXY,
-    severity=Severity.CAUSE,
     problem="no block of {proxy} names {host}, so that its default answers ({where}): {answer}",
     fix="add the name to the block that leads to the service",
     fixes={
@@ -234,10 +204,8 @@ PROXY_NAME_UNKNOWN = Declaration(
     decided="The configuration has no server_name, ServerName or host matcher for the host, and"
     " what answers in its place does not lead to the service.",
 )
-PROXY_ANSWERS_ITSELF = Declaration(
+PROXY_ANSWERS_ITSELF = _proxy(
     code="PROXY_ANSWERS_ITSELF",
-    stage=Stage.PROXY,
-    severity=Severity.CAUSE,
     problem="{proxy} answers {path} itself and does not pass it on ({block}, {where}): {answer}",
     fix="let this path lead to the service",
     fixes={
@@ -250,44 +218,35 @@ PROXY_ANSWERS_ITSELF = Declaration(
     },
     decided="The block of the configuration that gets the path has no rule that passes it on.",
 )
-PROXY_REDIRECTS = Declaration(
+PROXY_REDIRECTS = _proxy(
     code="PROXY_REDIRECTS",
-    stage=Stage.PROXY,
-    severity=Severity.CAUSE,
     problem="{proxy} redirects {path} ({where}): {answer}; clients do not follow redirects of a"
     " handshake",
     fix="connect to where it leads, or except the path of the WebSocket from the redirect",
     decided="The block of the configuration that gets the path redirects it.",
 )
-PROXY_DENIES = Declaration(
+PROXY_DENIES = _proxy(
     code="PROXY_DENIES",
-    stage=Stage.PROXY,
-    severity=Severity.CAUSE,
     problem="{proxy} denies {path} ({where}): {answer}",
     fix="except the path of the WebSocket from this rule",
     decided="The block of the configuration that gets the path denies it to everybody.",
 )
-PROXY_RESTRICTS = Declaration(
+PROXY_RESTRICTS = _proxy(
     code="PROXY_RESTRICTS",
-    stage=Stage.PROXY,
     severity=Severity.WARNING,
     problem="{proxy} lets only some clients through to {path} ({where}): {rules}",
     fix="except the path of the WebSocket from these rules, unless they are meant for it",
     decided="The block of the configuration that gets the path has rules of access, or limits.",
 )
-PROXY_INCOMPLETE = Declaration(
+PROXY_INCOMPLETE = _proxy(
     code="PROXY_INCOMPLETE",
-    stage=Stage.PROXY,
-    severity=Severity.CAUSE,
     problem="{proxy} cannot pass {path} on ({where}), and answers 500: it lacks {missing}",
     fix="add {missing} and restart it",
     decided="The configuration passes the path on, and does not load the module, or turn on what"
     " that needs.",
 )
-UPSTREAM_TLS_FAILED = Declaration(
+UPSTREAM_TLS_FAILED = _proxy(
     code="UPSTREAM_TLS_FAILED",
-    stage=Stage.PROXY,
-    severity=Severity.CAUSE,
     problem="the TLS handshake of {proxy} with {worker} failed: {message}",
     fix="let the worker speak plain behind the proxy (without transport='ssl'), or let the proxy"
     " trust its certificate",
@@ -302,19 +261,15 @@ UPSTREAM_TLS_FAILED = Declaration(
     decided="The worker counts a TLS handshake that failed while the doctor's handshake is on its"
     " way, and the handshake itself does not arrive.",
 )
-SOCKET_REMOVED = Declaration(
+SOCKET_REMOVED = _service(
     code="SOCKET_REMOVED",
-    stage=Stage.SERVICE,
-    severity=Severity.CAUSE,
     problem="the unix socket {path} of {worker} was removed, and no client can connect",
     fix="gateman reload {script}, which makes it anew; look at what removes it (a tmp cleaner,"
     " RuntimeDirectory= of another unit)",
     decided="The service runs, and there is no file at the path that it listens on.",
 )
-PROXY_LEADS_ELSEWHERE = Declaration(
+PROXY_LEADS_ELSEWHERE = _proxy(
     code="PROXY_LEADS_ELSEWHERE",
-    stage=Stage.PROXY,
-    severity=Severity.CAUSE,
     problem="{proxy} leads {path} to {upstreams} ({where}), and the service listens on {listens}",
     fix="correct the address in the proxy to {listens}, and reload it",
     fixes={
@@ -327,10 +282,8 @@ PROXY_LEADS_ELSEWHERE = Declaration(
     },
     decided="The upstream of the configuration is on this machine, and no worker listens there.",
 )
-PROXY_HEADER_MISSING = Declaration(
+PROXY_HEADER_MISSING = _proxy(
     code="PROXY_HEADER_MISSING",
-    stage=Stage.PROXY,
-    severity=Severity.CAUSE,
     problem="{worker} requires a PROXY header, and {proxy} sends none",
     fix="let the proxy send it, or remove proxy_protocol='required' from the worker",
     fixes={
@@ -346,10 +299,8 @@ PROXY_HEADER_MISSING = Declaration(
     decided="The worker counts connections without a PROXY header when the doctor's handshake"
     " comes, or the proxy's configuration sends none.",
 )
-PROXY_IDLE_TIMEOUT = Declaration(
+PROXY_IDLE_TIMEOUT = _lasting(
     code="PROXY_IDLE_TIMEOUT",
-    stage=Stage.LASTING,
-    severity=Severity.CAUSE,
     problem="{proxy} ends connections after {timeout:g} s of silence ({option}, {where}), and the"
     " service pings every {ping:g} s",
     fix="raise the proxy's timeout above the ping interval, or lower `timeouts.ping_interval`",
@@ -364,9 +315,8 @@ PROXY_IDLE_TIMEOUT = Declaration(
     decided="The proxy's timeout is not above the worker's ping interval.",
     details="Connections open, and end after that time whenever nobody sends a message.",
 )
-PROXY_IDLE_UNPINGED = Declaration(
+PROXY_IDLE_UNPINGED = _lasting(
     code="PROXY_IDLE_UNPINGED",
-    stage=Stage.LASTING,
     severity=Severity.WARNING,
     problem="{proxy} ends connections after {timeout:g} s of silence ({option}, {where}), and the"
     " service does not ping",
@@ -374,18 +324,16 @@ PROXY_IDLE_UNPINGED = Declaration(
     " often",
     decided="The worker's ping interval is None, and the proxy has a timeout.",
 )
-PROXY_STREAM_TIMEOUT = Declaration(
+PROXY_STREAM_TIMEOUT = _lasting(
     code="PROXY_STREAM_TIMEOUT",
-    stage=Stage.LASTING,
     severity=Severity.WARNING,
     problem="{proxy} ends every WebSocket after {timeout:g} s, used or not (stream_timeout,"
     " {where})",
     fix="remove stream_timeout from that reverse_proxy, unless it is meant",
     decided="Caddy's reverse_proxy has a stream_timeout.",
 )
-HOST_REPLACED = Declaration(
+HOST_REPLACED = _proxy(
     code="HOST_REPLACED",
-    stage=Stage.PROXY,
     severity=Severity.WARNING,
     problem="{proxy} does not tell the service which host the client asked for ({where}), so that"
     " pages of that very host count as foreign: they connect without cookies",
@@ -399,9 +347,8 @@ HOST_REPLACED = Declaration(
     decided="Host arrives with the proxy's own name for the service, and there is no"
     " X-Forwarded-Host; allowed_origins is not set.",
 )
-CLIENT_ADDRESS_UNKNOWN = Declaration(
+CLIENT_ADDRESS_UNKNOWN = _proxy(
     code="CLIENT_ADDRESS_UNKNOWN",
-    stage=Stage.PROXY,
     severity=Severity.NOTE,
     problem="{proxy} does not tell the service who its clients are ({where}): all have the proxy's"
     " address",
@@ -414,9 +361,8 @@ CLIENT_ADDRESS_UNKNOWN = Declaration(
     decided="The block that passes the path on sets none of X-Forwarded-For, X-Real-IP and"
     " Forwarded, and sends no PROXY header.",
 )
-PROXY_UNTRUSTED = Declaration(
+PROXY_UNTRUSTED = _proxy(
     code="PROXY_UNTRUSTED",
-    stage=Stage.PROXY,
     severity=Severity.WARNING,
     problem="the proxy at {peer} is not in trusted_proxies of {worker}: all clients count as one"
     " address, of which {limit} connections are taken",
@@ -424,19 +370,15 @@ PROXY_UNTRUSTED = Declaration(
     decided="The doctor's handshake came from that address with a field that names its client, or"
     " the proxy's configuration leads there.",
 )
-PROXY_UNTRUSTED_DROPPED = Declaration(
+PROXY_UNTRUSTED_DROPPED = _proxy(
     code="PROXY_UNTRUSTED_DROPPED",
-    stage=Stage.PROXY,
-    severity=Severity.CAUSE,
     problem="{worker} requires a PROXY header, and drops the connections of the proxy at {peer},"
     " which is not in its trusted_proxies",
     fix="write trusted_proxies=[{peer!r}] at the worker",
     decided="The worker counts proxy_not_trusted when the doctor's handshake comes.",
 )
-SOCKET_DENIED = Declaration(
+SOCKET_DENIED = _proxy(
     code="SOCKET_DENIED",
-    stage=Stage.PROXY,
-    severity=Severity.CAUSE,
     problem="{proxy} runs as {user}, who may not {right} {path} ({mode} {owner})",
     fix="give that user the right: chmod or chgrp the folder, or run the service with a group that"
     " both are in",
@@ -446,9 +388,8 @@ SOCKET_DENIED = Declaration(
 
 # What arrived.
 
-HANDSHAKE_NOT_ARRIVED = Declaration(
+HANDSHAKE_NOT_ARRIVED = _proxy(
     code="HANDSHAKE_NOT_ARRIVED",
-    stage=Stage.PROXY,
     severity=Severity.UNDECIDED,
     problem="the doctor's handshake to {url} got {answer}, and nothing of it arrived at this"
     " service",
@@ -458,19 +399,15 @@ HANDSHAKE_NOT_ARRIVED = Declaration(
     details="What remains: the name leads to another machine, a proxy in front leads elsewhere or"
     " answers itself, or a firewall or a CDN in front answers.",
 )
-ANOTHER_SERVICE_ANSWERS = Declaration(
+ANOTHER_SERVICE_ANSWERS = _proxy(
     code="ANOTHER_SERVICE_ANSWERS",
-    stage=Stage.PROXY,
-    severity=Severity.CAUSE,
     problem="a WebSocket opens at {url}, and it is not this service: nothing arrived here",
     fix="let the name or the proxy lead to this machine and to {listens}, or run the doctor where"
     " the URL leads to ({addresses})",
     decided="The handshake was answered with 101, and no process of this service saw its nonce.",
 )
-ANSWER_LOST = Declaration(
+ANSWER_LOST = _proxy(
     code="ANSWER_LOST",
-    stage=Stage.PROXY,
-    severity=Severity.CAUSE,
     problem="the service accepted the doctor's handshake with 101, and {answer} came back",
     fix="let what is in front of the service pass on the answer of an upgrade, not only the"
     " request",
@@ -480,49 +417,4 @@ ANSWER_LOST = Declaration(
     },
     decided="The service saw the nonce and answered 101, which did not come back.",
 )
-
-DECLARATIONS: tuple[Declaration, ...] = (
-    SERVICE_INVALID,
-    SERVICE_NOT_RUNNING,
-    SERVICE_UNREACHABLE,
-    SERVICE_CHANGED,
-    SERVICE_CRASHES,
-    SERVICE_CRASHES_PARTLY,
-    SERVICE_STARTING,
-    SERVICE_BLOCKED,
-    SERVICE_SLOW,
-    BUSINESS_MISSING,
-    BUS_AWAY,
-    PORT_TAKEN,
-    DESCRIPTORS_FEW,
-    CLOCK_BEHIND,
-    REFUSALS_COUNTED,
-    LISTENS_ELSEWHERE,
-    SPEAKS_ANOTHER_PROTOCOL,
-    LISTENS_ON_IPV4_ONLY,
-    LISTENS_ON_LOOPBACK_ONLY,
-    PORT_OF_ANOTHER,
-    PROXY_CONFIGURATION_UNREAD,
-    PROXY_UNCLEAR,
-    PROXY_NAME_UNKNOWN,
-    PROXY_ANSWERS_ITSELF,
-    PROXY_REDIRECTS,
-    PROXY_DENIES,
-    PROXY_RESTRICTS,
-    PROXY_INCOMPLETE,
-    UPSTREAM_TLS_FAILED,
-    SOCKET_REMOVED,
-    PROXY_LEADS_ELSEWHERE,
-    PROXY_HEADER_MISSING,
-    PROXY_IDLE_TIMEOUT,
-    PROXY_IDLE_UNPINGED,
-    PROXY_STREAM_TIMEOUT,
-    HOST_REPLACED,
-    CLIENT_ADDRESS_UNKNOWN,
-    PROXY_UNTRUSTED,
-    PROXY_UNTRUSTED_DROPPED,
-    SOCKET_DENIED,
-    HANDSHAKE_NOT_ARRIVED,
-    ANOTHER_SERVICE_ANSWERS,
-    ANSWER_LOST,
-)
+DECLARATIONS = declared_in(globals())
