@@ -398,6 +398,7 @@ async def test_what_metrics_count() -> None:
     ("first", "cause", "answer"),
     [
         (b"POST /x?a HTTP/1.1\r\nHost: a\r\n\r\ncommand\n", "http_request", b""),
+        (b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n", "http_request", b""),
         (v2(), "unexpected_proxy_header", b""),
         (b"PROXY TCP4 192.0.2.1 192.0.2.2 1 2\r\n", "unexpected_proxy_header", b""),
         (records(hello()), "tls_on_plain_port", TLS_ALERT),
@@ -419,6 +420,31 @@ async def test_who_speaks_something_else_reaches_no_callback(
         assert len(server.lines()) == 1
 
     assert journal.of("on_message") == []
+
+
+@both
+@on_loop
+async def test_a_long_target_hides_no_request(*, secure: bool) -> None:
+    """Its first line is more than one read; commands could follow as lines."""
+    journal = Calls()
+    async with serve(LINES, secure=secure, **journal.callbacks()) as server:
+        client = await server.connect()
+        await client.send(b"POST /" + b"a" * 200_000)
+        await client.send(b" HTTP/1.1\r\nHost: a\r\n\r\ncommand\n")
+        await client.read_end()
+        await journal.until("on_close")
+        assert journal.of("on_message") == []
+        assert server.service.counts["http_request"] == 1
+        server.lines()
+
+
+@on_loop
+async def test_a_line_may_begin_like_a_request_and_come_in_parts() -> None:
+    async with serve(LINES, on_message=echo) as server:
+        client = await server.connect()
+        for part in (b"G", b"ET x", b"\nPOST / HTTP/1.1\n"):
+            await client.send(part)
+        assert await client.read(22) == b"GET x\nPOST / HTTP/1.1\n"
 
 
 @on_loop
@@ -452,7 +478,8 @@ class Broken(Raw):
     def packet_size(self, data: bytearray) -> Any:
         if data.startswith(b"s"):
             raise LookupError("in packet_size")
-        return "5" if data.startswith(b"t") else super().packet_size(data)
+        wrong = {b"t": "5", b"f": 1.5, b"b": True}
+        return wrong.get(bytes(data[:1]), super().packet_size(data))
 
     def decode(self, packet: bytes) -> Any:
         if packet.startswith(b"d"):
@@ -465,7 +492,78 @@ class Broken(Raw):
         return super().encode(bytes(message))
 
 
-@pytest.mark.parametrize("first", [b"s", b"t", b"d"])
+class Loose(Raw):
+    """Has packets that are not ``bytes``, where it is not told otherwise."""
+
+    def packet_size(self, data: bytearray) -> Any:
+        return Index(len(data))
+
+    def encode(self, message: Any) -> Any:
+        return message
+
+
+class Index:
+    """An integer of another type, as those of numpy."""
+
+    def __init__(self, value: int) -> None:
+        self._value = value
+
+    def __index__(self) -> int:
+        return self._value
+
+
+@pytest.mark.parametrize(
+    ("first", "kind"), [(b"t", "str"), (b"f", "float"), (b"b", "bool")], ids=str
+)
+@on_loop
+async def test_a_size_that_is_no_number_is_named(first: bytes, kind: str) -> None:
+    """In one line, without the traceback of gateman; the client learns nothing of it."""
+    journal = Calls()
+    async with serve(BYTES, protocol=Broken, **journal.callbacks(on_message=echo)) as server:
+        client = await server.connect()
+        await client.send(first)
+        assert (await client.read_end())[0] == b""
+        await journal.until("on_close", 1011, "internal error")
+        assert server.service.counts["protocol_failed"] == 1
+        [line] = server.lines()
+        assert line.endswith(
+            f" is closed: Broken.packet_size returned a value of type {kind}: return the size of"
+            " the packet as an int, or None if more has to arrive."
+        )
+
+
+@pytest.mark.parametrize("measured", [False, True], ids=["plain", "measured"])
+@on_loop
+async def test_a_packet_that_is_not_bytes_is_named(*, measured: bool) -> None:
+    """To who sends: a callback, or the hub, whose message is dropped; bytes of other types pass."""
+    journal = Calls()
+
+    def answer(connection: Connection, message: bytes) -> None:
+        sent: dict[bytes, Any] = {b"t": "text", b"n": None}
+        connection.send(sent.get(message, bytearray(message)))
+
+    measurements = Measurements() if measured else None
+    callbacks = journal.callbacks(on_message=answer)
+    async with serve(BYTES, protocol=Loose, measurements=measurements, **callbacks) as server:
+        for first, what in ((b"t", "a value of type str"), (b"n", "None")):
+            client = await server.connect()
+            await client.send(first)
+            assert (await client.read_end())[0] == b""
+            sentence = f"Loose.encode returned {what}: return the packet as bytes."
+            await journal.until("on_error", f"TypeError: {sentence}")
+        client = await server.connect()
+        await client.send(b"ok")
+        assert await client.read(2) == b"ok"
+        await journal.connections[-1].join("all")
+        local = server.service._membership.local_node.local_clients  # type: ignore[union-attr] # noqa: SLF001
+        local.send(*_to_group("all", "text"))
+        await eventually(lambda: server.service.counts["protocol_failed"] == 1)
+        assert "Loose.encode returned a value of type str" in server.lines()[-1]
+        await client.send(b"ok")
+        assert await client.read(2) == b"ok"
+
+
+@pytest.mark.parametrize("first", [b"s", b"d"])
 @on_loop
 async def test_a_fault_of_a_protocol_ends_one_connection(first: bytes) -> None:
     """It is logged with its traceback, and counted; other connections go on."""

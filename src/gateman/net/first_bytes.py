@@ -11,10 +11,21 @@ from ..errors import ProtocolError
 from ..protocols.frame import Frame
 from ..protocols.text import Text
 from ..websocket.close import CloseCode
-from .preamble import TLS_ALERT, looks_like_http, looks_like_proxy, looks_like_tls
+from .preamble import (
+    HTTP_STARTS,
+    PROXY_V1_STARTS,
+    TLS_ALERT,
+    TLS_START,
+    looks_like_http,
+    looks_like_proxy,
+    looks_like_tls,
+)
 
 CHECKED = (Text, Frame)
 """Bytes, and what users' protocols read, may begin with anything."""
+
+_STARTS = (*HTTP_STARTS, *PROXY_V1_STARTS, TLS_START)
+LONGEST_START = max(map(len, _STARTS))
 
 _TLS = ProtocolError(
     CloseCode.PROTOCOL_ERROR, "it speaks TLS on a port without TLS", cause="tls_on_plain_port"
@@ -36,6 +47,15 @@ def mistake_in(first: bytes | bytearray) -> tuple[ProtocolError, bytes] | None:
     return (_HTTP, b"") if looks_like_http(first) else None
 
 
+def may_become_mistake(first: bytes | bytearray) -> bool:
+    """Return whether the rest of the first line may show what a client speaks."""
+    # A page can make the target of a request longer than one read.
+    return b"\n" not in first and (
+        first.startswith(HTTP_STARTS)
+        or (len(first) < LONGEST_START and any(one.startswith(first) for one in _STARTS))
+    )
+
+
 class Link(Protocol):
     """What the first bytes are given to; see :class:`gateman.net.packet_link.PacketLink`."""
 
@@ -48,7 +68,7 @@ class Link(Protocol):
 
 
 class FirstBytes(asyncio.BufferedProtocol):
-    """A transport's protocol until the first bytes arrive: later ones cost no look."""
+    """A transport's protocol until the client has said what it speaks: later bytes cost no look."""
 
     __slots__ = ("_link",)
 

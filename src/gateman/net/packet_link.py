@@ -13,14 +13,14 @@ from typing import Any
 
 from ..connection import Connection, State
 from ..connection_interfaces import PAUSED_BY_PEER, SendResult
-from ..errors import PacketError, ProtocolError
+from ..errors import ConfigError, PacketError, ProtocolError
 from ..protocols.base import INCOMPLETE, PacketProtocol
 from ..protocols.built_in import make_reader
 from ..websocket.close import NO_CLOSE, CloseCode
 from .accepted_socket import PeerInfo
 from .aiofastnet_adapter import abort, resume_tls_reading
 from .connection_events import ConnectionContext
-from .first_bytes import CHECKED, FirstBytes, mistake_in
+from .first_bytes import CHECKED, LONGEST_START, FirstBytes, may_become_mistake, mistake_in
 from .lingering_close import close_lingering
 from .packet_send_buffer import MeasuredPacketSendBuffer, PacketEncoder, PacketSendBuffer
 from .tcp_info import tcp_info
@@ -174,12 +174,17 @@ class PacketLink(asyncio.BufferedProtocol):
 
     def begin(self, nbytes: int) -> None:
         """Take what :class:`FirstBytes` has got, unless the client speaks something else."""
-        self._transport.set_protocol(self)
-        mistake = mistake_in(_SCRATCH[:nbytes])
-        if mistake is None:
-            self.buffer_updated(nbytes)
-        else:
-            self._fail(*mistake)
+        arrived, before = _SCRATCH[:nbytes], self._packets.data
+        # A long first line is not looked at again and again.
+        if b"\n" in arrived or len(before) < LONGEST_START:
+            first = before + arrived
+            mistake = mistake_in(first)
+            if mistake is not None or not may_become_mistake(first):
+                self._transport.set_protocol(self)
+            if mistake is not None:
+                self._fail(*mistake)
+                return
+        self.buffer_updated(nbytes)
 
     def get_buffer(self, _sizehint: int) -> memoryview:
         return self._buffer
@@ -391,6 +396,9 @@ class PacketLink(asyncio.BufferedProtocol):
 
     def _protocol_failed(self, error: Exception) -> None:
         events = self._config.context.events
+        if isinstance(error, ConfigError):
+            # It says all; the traceback is that of gateman.
+            error.__traceback__ = None
         events.noticed("protocol_failed", "")
         events.handler_failed(self._connection, error, type(self._config.protocol).__name__)
 

@@ -5,12 +5,13 @@ What is sent to one connection may be anything that its protocol encodes. What t
 text or bytes; a message that the protocol cannot carry is dropped and counted.
 """
 
+from contextlib import suppress
 from threading import get_ident
 from typing import Any
 
 from ..connection_interfaces import SendResult
 from ..errors import WrongThread
-from ..protocols.base import PacketProtocol
+from ..protocols.base import PacketProtocol, as_packet
 from .connection_events import ConnectionContext
 from .send_buffer import (
     MAX_COPIED_SIZE,
@@ -51,7 +52,8 @@ class PacketEncoder:
         """Make a packet; ``None`` if the protocol cannot carry the message."""
         message = payload.decode() if opcode == _TEXT and isinstance(payload, bytes) else payload
         try:
-            return self.protocol.encode(message)
+            packet = self.protocol.encode(message)
+            return packet if type(packet) is bytes else as_packet(self.protocol, packet)
         except ValueError as error:
             self._context.events.noticed(
                 "not_encodable", f"a message of {len(payload)} bytes was not sent: {error}"
@@ -69,9 +71,11 @@ class PacketEncoder:
         known, count = self._counted
         if known is not packets:
             data, count = bytearray(packets), 0
-            while data and 0 < (size := self.protocol.packet_size(data) or 0) <= len(data):
-                del data[:size]
-                count += 1
+            # A fault of the protocol is reported where it reads what a client has sent.
+            with suppress(Exception):
+                while data and 0 < (size := self.protocol.packet_size(data) or 0) <= len(data):
+                    del data[:size]
+                    count += 1
             self._counted = (packets, count)
         return count
 
@@ -101,6 +105,8 @@ class PacketSendBuffer(SendBuffer):
     def send_message(self, message: Any) -> SendResult:
         """Send a message of the application; raises what the protocol's ``encode`` does."""
         packet = self._encode_message(message)
+        if type(packet) is not bytes:
+            packet = as_packet(self._encoder.protocol, packet)
         if get_ident() != self._thread:
             raise WrongThread("connection.send")
         state = self.state
@@ -173,6 +179,8 @@ class MeasuredPacketSendBuffer(PacketSendBuffer):
 
     def send_message(self, message: Any) -> SendResult:
         packet: Any = self._encode_message(message)
+        if type(packet) is not bytes:
+            packet = as_packet(self._encoder.protocol, packet)
         self._context.check_thread()
         return self.send(_PACKET, packet)
 

@@ -42,6 +42,7 @@ _MAX_RECORD_COUNT = 64
 _MAX_V1_SIZE = 107  # bytes
 _MIN_V1_SIZE = len(b"PROXY UNKNOWN\r\n")
 _V1_SIGNATURE = b"PROXY "
+PROXY_V1_STARTS = (b"PROXY TCP4 ", b"PROXY TCP6 ", b"PROXY UNKNOWN")
 _V2_SIGNATURE = b"\r\n\r\n\0\r\nQUIT\n"
 _V2_FIXED_SIZE = 16  # bytes
 # Section 2 promises that a header fits into 536 bytes; TLVs with a certificate's name and a
@@ -56,7 +57,7 @@ _DATAGRAM = 2
 _V2_ADDRESS_SIZES = {_UNSPECIFIED: 0, _INET: 12, _INET6: 36, _UNIX: 216}  # bytes
 
 # A record of type handshake, whose version is 3 point anything.
-_TLS_START = bytes((22, 3))
+TLS_START = bytes((22, 3))
 _CLIENT_HELLO = 1
 _EXTENSION_HEADER = struct.Struct("!HH")
 _SERVER_NAME = 0
@@ -79,7 +80,7 @@ wrong place. The record's version is the 0x0303 that section 5.1 demands.
 """
 
 # RFC 9110, section 9.1; RFC 5789 (PATCH); RFC 9113, section 3.4 (the preface "PRI * HTTP/2.0").
-_METHODS = tuple(
+HTTP_STARTS = tuple(
     method + b" "
     for method in (
         b"GET",
@@ -170,7 +171,7 @@ def read_tls(data: bytes) -> NeedMore | ClientHello | NotTLS:
     # RFC 8446, sections 4, 4.1.2 and 5.1; RFC 6066, section 3; RFC 7301, section 3.1.
     if not data:
         return NeedMore(1)
-    if not _begins(data, _TLS_START):
+    if not _begins(data, TLS_START):
         return _read_http(data)
     try:
         hello = _read_records(data)
@@ -181,17 +182,20 @@ def read_tls(data: bytes) -> NeedMore | ClientHello | NotTLS:
 
 def looks_like_tls(data: bytes | bytearray) -> bool:
     """Return whether a peer of a plain port speaks TLS."""
-    return data.startswith(_TLS_START)
+    return data.startswith(TLS_START)
 
 
 def looks_like_proxy(data: bytes | bytearray) -> bool:
     """Return whether a connection begins with an unexpected PROXY header."""
-    return data.startswith((_V2_SIGNATURE, b"PROXY TCP4 ", b"PROXY TCP6 ", b"PROXY UNKNOWN"))
+    return data.startswith((_V2_SIGNATURE, *PROXY_V1_STARTS))
 
 
 def looks_like_http(data: bytes | bytearray) -> bool:
-    """Return whether a connection begins with an HTTP request."""
-    return data.startswith(_METHODS) and b" HTTP/1." in data.partition(b"\n")[0]
+    """Return whether a connection begins with an HTTP request, or with the preface of HTTP/2."""
+    if not data.startswith(HTTP_STARTS):
+        return False
+    line = data.partition(b"\n")[0]
+    return b" HTTP/1." in line or line == b"PRI * HTTP/2.0\r"
 
 
 def read_proxy(data: bytes) -> NeedMore | ProxyHeader:
@@ -212,9 +216,9 @@ def _begins(data: bytes, signature: bytes) -> bool:
 
 
 def _read_http(data: bytes) -> NeedMore | NotTLS:
-    if data.startswith(_METHODS):
+    if data.startswith(HTTP_STARTS):
         return NotTLS(is_http=True)
-    candidates = [len(method) for method in _METHODS if method.startswith(data)]
+    candidates = [len(method) for method in HTTP_STARTS if method.startswith(data)]
     return NeedMore(min(candidates)) if candidates else NotTLS(is_http=False)
 
 
@@ -227,7 +231,7 @@ def _read_records(data: bytes) -> NeedMore | bytes:
         count += 1
         size = int.from_bytes(header[3:])
         # Section 5.1: no other record comes between the fragments, and none of them is empty.
-        if header[:2] != _TLS_START or not 0 < size <= _MAX_RECORD_SIZE:
+        if header[:2] != TLS_START or not 0 < size <= _MAX_RECORD_SIZE:
             raise _MalformedError
         if count > _MAX_RECORD_COUNT:
             raise _MalformedError

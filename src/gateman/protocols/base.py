@@ -1,9 +1,11 @@
 """What a protocol is: three pure functions, as Workerman's have them. PURE."""
 
 from collections.abc import Iterator
+from contextlib import suppress
+from operator import index
 from typing import Any, Protocol
 
-from ..errors import PacketError
+from ..errors import ConfigError, PacketError
 
 
 class PacketProtocol(Protocol):
@@ -80,6 +82,8 @@ class PacketReader:
         if not data:
             return INCOMPLETE
         size = self._protocol.packet_size(data)
+        if type(size) is not int and size is not None:
+            size = _as_size(self._protocol, size)
         # A length is judged before the packet is there, and what has no length yet as well.
         if (len(data) if size is None else size) > self._max_size:
             raise too_big(self._max_size)
@@ -109,3 +113,26 @@ class PacketReader:
     def is_incomplete(self) -> bool:
         """Whether the stream has ended within a packet, if it ends now."""
         return bool(self.data)
+
+
+def _as_size(protocol: PacketProtocol, size: Any) -> int:
+    if not isinstance(size, bool):
+        with suppress(TypeError):
+            return index(size)
+    raise ConfigError(
+        f"{type(protocol).__name__}.packet_size returned {_named(size)}",
+        "return the size of the packet as an int, or None if more has to arrive",
+    )
+
+
+def as_packet(protocol: PacketProtocol, packet: Any) -> bytes:
+    """Read what ``encode`` returned; raises TypeError."""
+    if isinstance(packet, (bytes, bytearray, memoryview)):
+        return bytes(packet)
+    raise TypeError(
+        f"{type(protocol).__name__}.encode returned {_named(packet)}: return the packet as bytes."
+    )
+
+
+def _named(value: object) -> str:
+    return "None" if value is None else f"a value of type {type(value).__name__}"
