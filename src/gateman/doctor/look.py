@@ -1,7 +1,7 @@
 """A look at a service: all parts of the way in order, and the verdict."""
 
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 
 from ..config.base import BaseWorker
 from ..findings import Finding
@@ -39,7 +39,10 @@ class _Found:
         self.is_open = True
 
     def add(
-        self, findings: list[Finding], rows: list[Row], agreed: Mapping[str, str] | None = None
+        self,
+        findings: Iterable[Finding],
+        rows: Iterable[Row],
+        agreed: Mapping[str, str] | None = None,
     ) -> None:
         self.findings += findings
         self.rows += rows

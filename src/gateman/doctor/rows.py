@@ -9,8 +9,12 @@ class Outcome(Enum):
     FAILED = "failed"
     SKIPPED = "skipped"
 
+    @classmethod
+    def of(cls, is_well: object) -> "Outcome":
+        return cls.OK if is_well else cls.FAILED
 
-@dataclass(frozen=True, kw_only=True, slots=True)
+
+@dataclass(frozen=True, slots=True)
 class Row:
     """One probe."""
 

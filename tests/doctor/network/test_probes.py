@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from gateman.doctor.network.connection import is_own_address
 from gateman.doctor.network.observations import Reach, Resolution
 from gateman.doctor.network.probes import look
 from gateman.doctor.network.resolver import look_up
@@ -139,3 +140,9 @@ async def test_the_resolver() -> None:
 
     assert (found.resolution, found.addresses) == (Resolution.FOUND, ("127.0.0.1",))
     assert impossible.resolution is Resolution.FAILED
+
+
+def test_addresses_of_this_machine_can_be_bound() -> None:
+    assert is_own_address("127.0.0.1")
+    assert not is_own_address("192.0.2.1")
+    assert not is_own_address("2001:db8::1")

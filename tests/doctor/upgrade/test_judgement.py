@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from gateman.doctor.upgrade.observations import Answer, Attempt, Kind, Silence, UpgradeSeen
-from gateman.doctor.upgrade.rows import agreed, evidence, rows
+from gateman.doctor.upgrade.rows import agreed, attempt_evidence, rows
 from gateman.findings import handshakes
 
 from .cases import WS, WSS, answer, attempt, exchanged, found, opening, told
@@ -167,7 +167,7 @@ def test_rows_and_what_was_agreed() -> None:
     ],
 )
 def test_evidence(seen: Attempt, expected: str) -> None:
-    assert evidence(seen) == expected
+    assert attempt_evidence(seen) == expected
 
 
 def test_the_first_address_is_the_main_one() -> None:

@@ -9,7 +9,7 @@ from ...findings import lasting as L  # noqa: N812 - the codes stand out
 from ..target import Settings, Target
 from ..upgrade.fingerprints import REFUSED_FIELD, recognise
 from ..upgrade.observations import Attempt, End, Silence
-from ..upgrade.rows import evidence, exchange_evidence
+from ..upgrade.rows import attempt_evidence, exchange_evidence
 from .observations import ConnectionsSeen, IdleSeen, LastingSeen, PageSeen, SizeSeen
 from .policy import blocking, upgrades
 from .rows import idle_evidence
@@ -168,7 +168,7 @@ def _judge_connections(many: ConnectionsSeen, front: Software | None) -> Iterato
 
 
 def _limit(many: ConnectionsSeen, first: Attempt, front: Software | None) -> Finding:
-    shown = f"{many.opened} opened, then: {evidence(first)}"
+    shown = f"{many.opened} opened, then: {attempt_evidence(first)}"
     answer = first.answer
     if answer is None:
         silence = first.silence or Silence.CLOSED

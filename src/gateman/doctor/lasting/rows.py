@@ -2,7 +2,7 @@
 
 from ..rows import Outcome, Row
 from ..upgrade.observations import Attempt, End, Exchange
-from ..upgrade.rows import evidence, exchange_evidence
+from ..upgrade.rows import attempt_evidence, exchange_evidence
 from .observations import LastingSeen
 
 
@@ -12,33 +12,19 @@ def rows(seen: LastingSeen) -> list[Row]:
         status = "" if page.answer is None else f"{page.answer.status} {page.answer.reason}".strip()
         policies = "; ".join(page.policies)
         parts = [page.error or status, *([f"policy: {policies}"] if policies else ())]
-        found.append(
-            Row(
-                probe="page",
-                subject=page.url,
-                outcome=Outcome.FAILED if page.error else Outcome.OK,
-                evidence=", ".join(parts),
-                duration=page.duration,
-            )
-        )
+        outcome = Outcome.of(not page.error)
+        found.append(Row("page", page.url, outcome, ", ".join(parts), page.duration))
     if (idle := seen.idle) is not None:
         found.append(_row("idle", f"{idle.asked:g} s", idle.exchange, idle.failure))
     if (size := seen.size) is not None:
         found.append(_row("size", f"{size.size} bytes", size.exchange, size.failure))
     if (many := seen.connections) is not None:
-        is_ok = many.opened == many.asked and not many.lost
+        outcome = Outcome.of(many.opened == many.asked and not many.lost)
         parts = [f"{many.opened} opened", *([f"{many.lost} lost"] if many.lost else ())]
         parts += [many.local_error] if many.local_error else []
-        parts += [f"then: {evidence(many.failures[0])}"] if many.failures else []
-        found.append(
-            Row(
-                probe="connections",
-                subject=str(many.asked),
-                outcome=Outcome.OK if is_ok else Outcome.FAILED,
-                evidence=", ".join(parts),
-                duration=many.duration,
-            )
-        )
+        parts += [f"then: {attempt_evidence(many.failures[0])}"] if many.failures else []
+        subject, evidence = str(many.asked), ", ".join(parts)
+        found.append(Row("connections", subject, outcome, evidence, many.duration))
     return found
 
 
@@ -58,13 +44,7 @@ def idle_evidence(exchange: Exchange) -> str:
 
 def _row(probe: str, subject: str, exchange: Exchange | None, failure: Attempt | None) -> Row:
     if exchange is None:
-        shown = "" if failure is None else evidence(failure)
-        return Row(probe=probe, subject=subject, outcome=Outcome.FAILED, evidence=shown)
+        shown = "" if failure is None else attempt_evidence(failure)
+        return Row(probe, subject, Outcome.FAILED, shown)
     shown = idle_evidence(exchange) if probe == "idle" else exchange_evidence(exchange)
-    return Row(
-        probe=probe,
-        subject=subject,
-        outcome=Outcome.OK if exchange.end is End.OPEN else Outcome.FAILED,
-        evidence=shown,
-        duration=exchange.ended_at,
-    )
+    return Row(probe, subject, Outcome.of(exchange.end is End.OPEN), shown, exchange.ended_at)

@@ -58,8 +58,7 @@ class Connection:
         if local is None:
             raise NotOpen(Reach.NO_ROUTE, "this machine has no route to it")
         loop = asyncio.get_running_loop()
-        family = socket.AF_INET6 if ":" in address else socket.AF_INET
-        raw = socket.socket(family, socket.SOCK_STREAM)
+        raw = socket.socket(_family(address), socket.SOCK_STREAM)
         raw.setblocking(False)  # noqa: FBT003 - the socket's own way
         try:
             await asyncio.wait_for(loop.sock_connect(raw, (address, port)), timeout)
@@ -83,16 +82,13 @@ class Connection:
         self._writer.transport.abort()
 
 
-def is_own(address: str) -> bool:
-    """Return whether an address, other than loopback, belongs to this machine."""
-    family = socket.AF_INET6 if ":" in address else socket.AF_INET
-    if address.startswith("127.") or address == "::1":
-        return False
-    with socket.socket(family, socket.SOCK_DGRAM) as probe:
-        try:
+def is_own_address(address: str) -> bool:
+    """Return whether an IP address is one of this machine: only those can be bound."""
+    try:
+        with socket.socket(_family(address), socket.SOCK_DGRAM) as probe:
             probe.bind((address, 0))
-        except OSError:
-            return False
+    except OSError:
+        return False
     return True
 
 
@@ -119,11 +115,14 @@ async def answer(pipe: Pipe, request: bytes, *, timeout: float) -> AnswerSeen:  
     return AnswerSeen(data=data[:_MAX_ANSWER_SIZE], end=end, duration=duration)
 
 
+def _family(address: str) -> socket.AddressFamily:
+    return socket.AF_INET6 if ":" in address else socket.AF_INET
+
+
 def _source(address: str) -> str | None:
     """Return the address from which this machine would connect; sends nothing."""
-    family = socket.AF_INET6 if ":" in address else socket.AF_INET
     try:
-        with socket.socket(family, socket.SOCK_DGRAM) as probe:
+        with socket.socket(_family(address), socket.SOCK_DGRAM) as probe:
             probe.connect((address, 9))
             return str(probe.getsockname()[0])
     except OSError:

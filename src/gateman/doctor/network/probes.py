@@ -3,7 +3,8 @@
 import asyncio
 import ssl
 import time
-from collections.abc import Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
 from dataclasses import replace
 from functools import partial
 from typing import Any
@@ -11,7 +12,7 @@ from typing import Any
 from ...errors import UsageMistake
 from ..target import Settings, Target
 from .answers import is_http, may_expect_tls, protocol
-from .connection import Connection, NotOpen, answer, is_own
+from .connection import Connection, NotOpen, answer, is_own_address
 from .observations import (
     SILENT,
     AddressSeen,
@@ -101,32 +102,37 @@ class _Looks:
             server_name=self._server_name,
         )
         try:
-            connection = await self._connect(address)
+            async with self._connected(address) as connection:
+                seen = replace(seen, duration=asyncio.get_running_loop().time() - begun_at)
+                if self._target.is_tls:
+                    return await self._look_at_tls(seen, connection, is_first=is_first)
+                return await self._look_at_plain(seen, connection)
         except NotOpen as error:
             duration = asyncio.get_running_loop().time() - begun_at
             seen = replace(seen, reach=error.reach, evidence=error.evidence, duration=duration)
-            if error.reach is Reach.REFUSED and is_own(address):
+            if error.reach is Reach.REFUSED:
                 seen = replace(seen, loopback=await self._open_loopback(address))
             return seen
-        seen = replace(seen, duration=asyncio.get_running_loop().time() - begun_at)
+
+    @asynccontextmanager
+    async def _connected(self, address: str) -> AsyncIterator[Connection]:
+        timeout = self.seconds(_TCP)
+        connection = await Connection.open(address, self._target.port, timeout=timeout)
         try:
-            if self._target.is_tls:
-                return await self._look_at_tls(seen, connection, is_first=is_first)
-            return await self._look_at_plain(seen, connection)
+            yield connection
         finally:
             connection.abort()
 
-    async def _connect(self, address: str) -> Connection:
-        return await Connection.open(address, self._target.port, timeout=self.seconds(_TCP))
-
     async def _open_loopback(self, address: str) -> str:
+        """Return the loopback address on which the port of one of this machine's is open."""
         loopback = "::1" if ":" in address else "127.0.0.1"
+        if address.startswith("127.") or address == "::1" or not is_own_address(address):
+            return ""
         try:
-            connection = await self._connect(loopback)
+            async with self._connected(loopback):
+                return loopback
         except NotOpen:
             return ""
-        connection.abort()
-        return loopback
 
     # TLS.
 
@@ -176,7 +182,8 @@ class _Looks:
             default_chain = self._roots.judge(seen.without_name.certificates)
             seen = replace(seen, default_chain=default_chain)
         if seen.inside is not None and may_expect_tls(seen.inside):
-            seen = replace(seen, inner=await self._inner(address))
+            inner = await self._again(address, self._offer(), is_twice=True)
+            seen = replace(seen, inner=inner)
         return seen
 
     async def _look_why(self, seen: AddressSeen, tls: HandshakeSeen) -> AddressSeen:
@@ -214,35 +221,23 @@ class _Looks:
     def _offer(self, **changes: Any) -> Offer:
         return replace(Offer(server_name=self._server_name), **changes)
 
-    async def _again(self, address: str, offer: Offer, before: bytes = b"") -> HandshakeSeen:
-        """Make one more handshake on a connection of its own."""
+    async def _again(
+        self, address: str, offer: Offer, before: bytes = b"", *, is_twice: bool = False
+    ) -> HandshakeSeen:
+        """Make one more handshake on a connection of its own, or one inside of one."""
+        timeout = self.seconds(_AGAIN)
         try:
-            connection = await self._connect(address)
+            async with self._connected(address) as connection:
+                if before:
+                    await connection.write(before)
+                tls, inside = await shake_hands(connection, offer, timeout=timeout)
+                if is_twice and inside is not None:
+                    tls, _ = await shake_hands(inside, offer, timeout=timeout)
+                return tls
         except NotOpen as error:
             return HandshakeSeen(outcome=Tls.NOT_CONNECTED, reason=error.evidence)
-        try:
-            if before:
-                await connection.write(before)
-            return (await shake_hands(connection, offer, timeout=self.seconds(_AGAIN)))[0]
         except OSError:
             return HandshakeSeen(outcome=Tls.RESET)
-        finally:
-            connection.abort()
-
-    async def _inner(self, address: str) -> HandshakeSeen:
-        """Make a handshake inside of one."""
-        try:
-            connection = await self._connect(address)
-        except NotOpen as error:
-            return HandshakeSeen(outcome=Tls.NOT_CONNECTED, reason=error.evidence)
-        try:
-            timeout = self.seconds(_AGAIN)
-            outer, inside = await shake_hands(connection, self._offer(), timeout=timeout)
-            if inside is None:
-                return outer
-            return (await shake_hands(inside, self._offer(), timeout=timeout))[0]
-        finally:
-            connection.abort()
 
     # Plain.
 
@@ -266,13 +261,10 @@ class _Looks:
     async def _ask(self, address: str, request: bytes) -> AnswerSeen:
         """Send plain HTTP on a connection of its own."""
         try:
-            connection = await self._connect(address)
+            async with self._connected(address) as connection:
+                return await answer(connection, request, timeout=self.seconds(_ANSWER))
         except NotOpen:
             return AnswerSeen(end=End.RESET)
-        try:
-            return await answer(connection, request, timeout=self.seconds(_ANSWER))
-        finally:
-            connection.abort()
 
     def _request(self, *, is_secret: bool = False) -> bytes:
         """Write a plain HTTP request; without its path if that is secret, for want of TLS."""

@@ -1,12 +1,10 @@
 """Asks the system's resolver for the addresses of a name, as clients do."""
 
-import asyncio
 import socket
-import threading
 import time
-from contextlib import suppress
 from pathlib import Path
 
+from ..background import in_background
 from .observations import Family, LookupSeen, Resolution
 
 _FAMILIES = {"A": socket.AF_INET, "AAAA": socket.AF_INET6}
@@ -17,23 +15,9 @@ _NO_ADDRESS = {socket.EAI_NODATA, getattr(socket, "EAI_ADDRFAMILY", socket.EAI_N
 
 
 async def look_up(host: str, family: Family, *, timeout: float) -> LookupSeen:  # noqa: ASYNC109
-    """Ask for one kind of address; a thread that the resolver holds up does not delay the exit."""
-    loop = asyncio.get_running_loop()
-    answer: asyncio.Future[LookupSeen] = loop.create_future()
-
-    def take(found: LookupSeen) -> None:
-        if not answer.done():
-            answer.set_result(found)
-
-    def ask() -> None:
-        found = _ask(host, family)
-        # The loop may be closed when the resolver gives up.
-        with suppress(RuntimeError):
-            loop.call_soon_threadsafe(take, found)
-
-    threading.Thread(target=ask, daemon=True, name=f"gateman-dns-{family}").start()
+    """Ask for one kind of address."""
     try:
-        return await asyncio.wait_for(answer, timeout)
+        return await in_background(lambda: _ask(host, family), timeout)
     except TimeoutError:
         return LookupSeen(
             family=family,

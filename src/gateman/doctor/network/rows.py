@@ -22,22 +22,19 @@ _NAMES = {
 def rows(seen: NetworkSeen) -> list[Row]:
     found = [
         Row(
-            probe="dns",
-            subject=f"{one.family} records",
-            outcome=_resolution(one.resolution),
-            evidence=(", ".join(one.addresses) or one.evidence or one.resolution.value)
+            "dns",
+            f"{one.family} records",
+            _resolution(one.resolution),
+            (", ".join(one.addresses) or one.evidence or one.resolution.value)
             + " (hosts file of this machine)" * one.is_local,
-            duration=one.duration,
+            one.duration,
         )
         for one in seen.lookups
     ]
     for address in seen.addresses:
         found += _of_address(address, seen.looked_at)
     if seen.untried:
-        subject = ", ".join(seen.untried)
-        found.append(
-            Row(probe="tcp", subject=subject, outcome=Outcome.SKIPPED, evidence="more addresses")
-        )
+        found.append(Row("tcp", ", ".join(seen.untried), Outcome.SKIPPED, "more addresses"))
     return found
 
 
@@ -61,16 +58,11 @@ def _resolution(resolution: Resolution) -> Outcome:
 def _of_address(seen: AddressSeen, now: float) -> Iterator[Row]:
     host = f"[{seen.address}]" if seen.is_ipv6 else seen.address
     subject = f"{host}:{seen.port}"
-    outcome = {Reach.OPEN: Outcome.OK, Reach.NO_ROUTE: Outcome.SKIPPED}.get(seen.reach)
-    yield Row(
-        probe="tcp",
-        subject=subject,
-        outcome=outcome or Outcome.FAILED,
-        evidence=seen.evidence or seen.reach.value,
-        duration=seen.duration,
-    )
+    is_skipped = seen.reach is Reach.NO_ROUTE
+    outcome = Outcome.SKIPPED if is_skipped else Outcome.of(seen.reach is Reach.OPEN)
+    yield Row("tcp", subject, outcome, seen.evidence or seen.reach.value, seen.duration)
     if seen.plain is not None:
-        yield _answer("http", subject, seen.plain)
+        yield _answer(subject, seen.plain)
     if seen.tls is not None:
         yield _handshake(subject, seen.tls)
     days = _days_left(seen, now)
@@ -80,10 +72,10 @@ def _of_address(seen: AddressSeen, now: float) -> Iterator[Row]:
         is_trusted = bool(seen.chain.trust.anchors)
         names = ", ".join(leaf.names[:3]) or "no name"
         yield Row(
-            probe="certificate",
-            subject=subject,
-            outcome=Outcome.OK if is_trusted and days >= 0 else Outcome.FAILED,
-            evidence=f"{names}; from {leaf.issuer};"
+            "certificate",
+            subject,
+            Outcome.of(is_trusted and days >= 0),
+            f"{names}; from {leaf.issuer};"
             f" {f'{days} days left' if days >= 0 else f'expired {-days} days ago'};"
             f" {len(seen.chain.chain)} sent; {'trusted' if is_trusted else 'not trusted'}",
         )
@@ -94,40 +86,25 @@ def _of_address(seen: AddressSeen, now: float) -> Iterator[Row]:
     if isinstance(seen.after_proxy_header, HandshakeSeen):
         yield _handshake(f"{subject} after a PROXY header", seen.after_proxy_header, is_extra=True)
     elif seen.after_proxy_header is not None:
-        yield _answer("http", f"{subject} after a PROXY header", seen.after_proxy_header)
+        yield _answer(f"{subject} after a PROXY header", seen.after_proxy_header)
 
 
 def _handshake(subject: str, tls: HandshakeSeen, *, is_extra: bool = False) -> Row:
     if tls.is_agreed:
         parts = [tls.version.replace("v", " "), tls.cipher, tls.alpn]
         parts += ["asks for a client certificate"] * tls.asks_client
-        return Row(
-            probe="tls",
-            subject=subject,
-            outcome=Outcome.OK,
-            evidence=", ".join(filter(None, parts)),
-            duration=tls.duration,
-        )
+        return Row("tls", subject, Outcome.OK, ", ".join(filter(None, parts)), tls.duration)
     detail = tls.reason.lower().replace("_", " ") or answers.shown(tls.answer)
-    return Row(
-        probe="tls",
-        subject=subject,
-        # What only some clients do need not succeed.
-        outcome=Outcome.SKIPPED if is_extra else Outcome.FAILED,
-        evidence=f"{tls.outcome.value}{detail and f': {detail}'}",
-        duration=tls.duration,
-    )
+    # What only some clients do need not succeed.
+    outcome = Outcome.SKIPPED if is_extra else Outcome.FAILED
+    evidence = f"{tls.outcome.value}{detail and f': {detail}'}"
+    return Row("tls", subject, outcome, evidence, tls.duration)
 
 
-def _answer(probe: str, subject: str, answer: AnswerSeen) -> Row:
-    is_http = answers.is_http(answer.data)
-    return Row(
-        probe=probe,
-        subject=subject,
-        outcome=Outcome.OK if is_http else Outcome.FAILED,
-        evidence=answers.shown(answer.data) if answer.data else f"no answer, {answer.end.value}",
-        duration=answer.duration,
-    )
+def _answer(subject: str, answer: AnswerSeen) -> Row:
+    outcome = Outcome.of(answers.is_http(answer.data))
+    evidence = answers.shown(answer.data) if answer.data else f"no answer, {answer.end.value}"
+    return Row("http", subject, outcome, evidence, answer.duration)
 
 
 def _days_left(seen: AddressSeen, now: float) -> int | None:

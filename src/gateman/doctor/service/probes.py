@@ -19,10 +19,11 @@ from ...master.control_requests import GetStatus, StatusAnswer
 from ...master.plan import WorkerPlan, plan
 from ...master.script import Script
 from ...tls.certificate_findings import judge as judge_certificates
+from ..background import in_background
+from ..network.connection import is_own_address
 from ..network.resolver import look_up
 from ..target import Settings, Target
 from . import arrival, proxy_files, system
-from .background import in_background
 from .observations import ArrivalsSeen, BusSeen, ProxySeen, RightsSeen, ServiceSeen, WorkerSeen
 
 T = TypeVar("T")
@@ -63,7 +64,7 @@ async def look(
     status, busy, problem = await _status(script)
     seen_workers = _workers(planned, status, settings, now)
     addresses = await _addresses(target, settings)
-    own = tuple(one for one in addresses if system.is_own_address(one))
+    own = tuple(one for one in addresses if is_own_address(one))
     ports = {one.listen.port for one in seen_workers} | ({target.port} if target else set())
     pids = _pids(status)
     files_timeout = settings.timeout * _FILES_SHARE

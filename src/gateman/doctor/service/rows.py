@@ -7,43 +7,35 @@ from .observations import ArrivalsSeen, ProxySeen, ServiceSeen
 from .proxies.route import Action
 
 
-def rows(seen: ServiceSeen) -> list[Row]:
-    return list(_rows(seen))
-
-
-def _rows(seen: ServiceSeen) -> Iterator[Row]:
+def rows(seen: ServiceSeen) -> Iterator[Row]:
     listens = ", ".join(f"{one.name} on {one.listen}" for one in seen.workers)
-    yield _row(
-        "script",
-        seen.script,
-        seen.mistake or listens or "no address",
-        is_well=not seen.mistake,
-    )
+    evidence = seen.mistake or listens or "no address"
+    yield Row("script", seen.script, Outcome.of(not seen.mistake), evidence)
     for worker in seen.workers:
         for path, left in worker.certificates:
-            yield _row("certificate", path, left, is_well=not worker.is_refused)
+            yield Row("certificate", path, Outcome.of(not worker.is_refused), left)
     yield from _running(seen)
     for one in seen.listeners or ():
         owner = "the service" if one.is_own else one.owner or "a process that cannot be read"
-        yield _row("port", f"{one.address} port {one.port}", owner)
+        yield Row("port", f"{one.address} port {one.port}", Outcome.OK, owner)
     for proxy in seen.proxies:
         yield _proxy(proxy)
     for bus in seen.buses:
         evidence = bus.problem or "it can be connected to"
-        yield _row("bus", bus.servers, evidence, is_well=not bus.problem)
+        yield Row("bus", bus.servers, Outcome.of(not bus.problem), evidence)
     for denied in seen.denied:
         evidence = f"{denied.user} may not {denied.right} it: {denied.mode} {denied.owner}"
-        yield _row("rights", denied.path, evidence, is_well=False)
+        yield Row("rights", denied.path, Outcome.FAILED, evidence)
     if seen.handshake is not None:
         yield _handshake(seen.handshake)
     for line in seen.log:
-        yield Row(probe="log", subject="the last lines", outcome=Outcome.OK, evidence=line)
+        yield Row("log", "the last lines", Outcome.OK, line)
 
 
 def _running(seen: ServiceSeen) -> Iterator[Row]:
     if seen.status is None:
         evidence = seen.problem or "it is not running"
-        yield Row(probe="service", subject=seen.script, outcome=Outcome.SKIPPED, evidence=evidence)
+        yield Row("service", seen.script, Outcome.SKIPPED, evidence)
         return
     for slot in seen.status["slots"]:
         states = ", ".join(
@@ -55,28 +47,24 @@ def _running(seen: ServiceSeen) -> Iterator[Row]:
             one["pid"] in seen.busy_pids for one in slot["processes"]
         )
         evidence = f"{slot['state']}{states and ': '}{states}"
-        yield _row("service", f"{slot['worker']}/{slot['slot']}", evidence, is_well=is_well)
+        yield Row("service", f"{slot['worker']}/{slot['slot']}", Outcome.of(is_well), evidence)
 
 
 def _proxy(proxy: ProxySeen) -> Row:
     name, route = proxy.software.value, proxy.route
     if route is None:
         evidence = proxy.problem or "it does not listen on this port"
-        return Row(probe="proxy", subject=name, outcome=Outcome.SKIPPED, evidence=evidence)
+        return Row("proxy", name, Outcome.SKIPPED, evidence)
     upstreams = ", ".join(map(str, route.upstreams))
     what = f"passes to {upstreams}" if upstreams else route.answer or route.action.value
     is_passing = route.action is Action.PASSES and not route.lost_fields
-    return _row("proxy", name, f"{route.block} ({route.where}): {what}", is_well=is_passing)
+    evidence = f"{route.block} ({route.where}): {what}"
+    return Row("proxy", name, Outcome.of(is_passing), evidence)
 
 
 def _handshake(handshake: ArrivalsSeen) -> Row:
     if handshake.refused:
-        return Row(
-            probe="nonce",
-            subject="what arrived",
-            outcome=Outcome.SKIPPED,
-            evidence=handshake.refused,
-        )
+        return Row("nonce", "what arrived", Outcome.SKIPPED, handshake.refused)
     if handshake.arrivals:
         one = handshake.arrivals[0]
         evidence = (
@@ -88,11 +76,4 @@ def _handshake(handshake: ArrivalsSeen) -> Row:
         back = handshake.problem or f"{handshake.answer} came back"
         evidence = f"nothing; {back}{causes and f'; meanwhile {causes}'}"
     is_well = handshake.status == 101 and bool(handshake.arrivals)
-    return _row("nonce", "what arrived", evidence, is_well=is_well, duration=handshake.duration)
-
-
-def _row(
-    probe: str, subject: str, evidence: str, *, is_well: bool = True, duration: float = 0.0
-) -> Row:
-    outcome = Outcome.OK if is_well else Outcome.FAILED
-    return Row(probe=probe, subject=subject, outcome=outcome, evidence=evidence, duration=duration)
+    return Row("nonce", "what arrived", Outcome.of(is_well), evidence, handshake.duration)

@@ -125,17 +125,6 @@ def open_files(pid: int) -> int | None:
     return None if found is None else int(found[1])
 
 
-def is_own_address(address: str) -> bool:
-    """Return whether an IP address is one of this machine: only those can be bound."""
-    family = socket.AF_INET6 if ":" in address else socket.AF_INET
-    try:
-        with socket.socket(family, socket.SOCK_DGRAM) as sock:
-            sock.bind((address, 0))
-    except OSError:
-        return False
-    return True
-
-
 def user_of(name_or_uid: str | int) -> pwd.struct_passwd | None:
     try:
         is_uid = isinstance(name_or_uid, int) or name_or_uid.isdigit()

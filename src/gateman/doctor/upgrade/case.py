@@ -7,7 +7,7 @@ from ...findings import handshakes as H  # noqa: N812 - the codes stand out
 from ..target import Settings, Target
 from .fingerprints import Recognised, recognise
 from .observations import Answer, Attempt, Kind, UpgradeSeen
-from .rows import evidence
+from .rows import attempt_evidence
 
 
 class Case:
@@ -65,7 +65,7 @@ class Case:
         where = f"{self.attempt.address}: " if len(addresses) > 1 else ""
         return declaration.found(
             software=software or self.who.software,
-            evidence=where + (shown or evidence(self.attempt)),
+            evidence=where + (shown or attempt_evidence(self.attempt)),
             candidates=tuple(one.code for one in candidates),
             **{**known, **fields},
         )

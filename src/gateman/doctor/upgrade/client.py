@@ -9,13 +9,13 @@ import os
 import ssl
 from base64 import b64encode
 from collections.abc import AsyncIterator, Callable
-from contextlib import asynccontextmanager, suppress
+from contextlib import AsyncExitStack, asynccontextmanager, suppress
 from dataclasses import replace
 
 from ...errors import ProtocolError
 from ...websocket.close import parse_close
 from ...websocket.encoding import Opcode
-from ..stream import Stream, follow
+from ..stream import follow
 from ..target import Route, Settings, Target
 from .frames import Frame, FrameReader, client_frame
 from .observations import Answer, Attempt, End, Exchange, Kind, Silence, parse_answer
@@ -51,130 +51,80 @@ class Client:
         seconds: float,
         *,
         path: str | None = None,
+        key: str | None = None,
         watch: float = 0.0,
     ) -> Attempt:
         """Send one request; ``watch`` is for how many seconds a pong is waited for."""
-        loop = asyncio.get_running_loop()
-        begun_at = loop.time()
-        path = path or self._target.path
-        has_origin = kind not in {Kind.NATIVE, Kind.PLAIN, Kind.MALFORMED}
-        origin = "https://other-site.example" if kind is Kind.FOREIGN else self._origin
-        key = "" if kind in {Kind.PLAIN, Kind.MALFORMED} else b64encode(os.urandom(16)).decode()
-        compresses = bool(key) and kind is not Kind.NATIVE
-        answer: Answer | None = None
-        silence: Silence | None = None
-        garbage, error = b"", ""
-        exchange: Exchange | None = None
-        duration = 0.0
-        try:
-            async with (
-                asyncio.timeout(seconds) as deadline,
-                follow(self._route) as (reader, writer),
-            ):
-                writer.write(self._request(kind, path, origin if has_origin else None, key))
-                received = await _read_head(reader)
-                duration = loop.time() - begun_at
-                head, end, rest = received.partition(b"\r\n\r\n")
-                answer = parse_answer(head + end) if end else None
-                if answer is None:
-                    silence = Silence.NOT_HTTP if received else Silence.CLOSED
-                    garbage = received[:200]
-                elif answer.status == 101 and key:
-                    deadline.reschedule(None)
-                    if watch:
-                        conversation = Conversation(reader, writer, rest, answer.get(_EXTENSIONS))
-                        exchange = await _exchange(conversation, watch)
-                else:
-                    body = await _read_body(reader, rest, answer)
-                    answer = parse_answer(head + end, body)
-        except TimeoutError:
-            silence = Silence.TIMED_OUT
-        except ssl.SSLError as failure:
-            silence, error = Silence.UNREACHABLE, failure.reason or str(failure)
-        except ConnectionRefusedError as failure:
-            silence, error = Silence.UNREACHABLE, str(failure)
-        except ConnectionError:
-            silence = Silence.RESET
-        except OSError as failure:
-            silence, error = Silence.UNREACHABLE, str(failure)
-        return Attempt(
-            kind=kind,
-            address=self._route.address,
-            port=self._route.port,
-            path=path,
-            origin=origin if has_origin else None,
-            key=key,
-            subprotocols=self._settings.subprotocols if key else (),
-            offers_compression=compresses,
-            silence=None if answer is not None else silence,
-            answer=answer,
-            garbage=garbage,
-            error=error,
-            duration=duration or loop.time() - begun_at,
-            exchange=exchange,
-        )
+        async with AsyncExitStack() as stack:
+            attempt, conversation = await self._send(stack, kind, seconds, path=path, key=key)
+            if conversation is not None and watch:
+                return replace(attempt, exchange=await _exchange(conversation, watch))
+            if conversation is not None:
+                await conversation.finish()
+        return attempt
 
     @asynccontextmanager
     async def conversation(self, seconds: float) -> AsyncIterator["Conversation | Attempt"]:
         """Open a WebSocket, or give what came in its place; the caller has all the time then."""
+        async with AsyncExitStack() as stack:
+            attempt, conversation = await self._send(stack, Kind.HANDSHAKE, seconds)
+            yield conversation or attempt
+
+    async def _send(
+        self,
+        stack: AsyncExitStack,
+        kind: Kind,
+        seconds: float,
+        *,
+        path: str | None = None,
+        key: str | None = None,
+    ) -> "tuple[Attempt, Conversation | None]":
+        """Send one request on a connection of its own, which the stack ends."""
         loop = asyncio.get_running_loop()
         begun_at = loop.time()
-        key = b64encode(os.urandom(16)).decode()
+        is_handshake = kind not in {Kind.PLAIN, Kind.MALFORMED}
+        origin = None
+        if is_handshake and kind is not Kind.NATIVE:
+            origin = "https://other-site.example" if kind is Kind.FOREIGN else self._origin
         attempt = Attempt(
-            kind=Kind.HANDSHAKE,
+            kind=kind,
             address=self._route.address,
             port=self._route.port,
-            path=self._target.path,
-            origin=self._origin,
-            key=key,
-            subprotocols=self._settings.subprotocols,
+            path=path or self._target.path,
+            origin=origin,
+            key=(key or b64encode(os.urandom(16)).decode()) if is_handshake else "",
+            subprotocols=self._settings.subprotocols if is_handshake else (),
+            offers_compression=is_handshake and kind is not Kind.NATIVE,
         )
-        async with self._open_in_time(seconds) as stream:
-            if isinstance(stream, str):
-                unreachable = replace(attempt, silence=Silence.UNREACHABLE, error=stream)
-                yield replace(unreachable, duration=loop.time() - begun_at)
-                return
-            reader, writer = stream
-            try:
-                async with asyncio.timeout_at(begun_at + seconds):
-                    writer.write(self._request(Kind.HANDSHAKE, attempt.path, self._origin, key))
-                    received = await _read_head(reader)
-            except TimeoutError:
-                yield replace(attempt, silence=Silence.TIMED_OUT, duration=loop.time() - begun_at)
-                return
-            except OSError:
-                yield replace(attempt, silence=Silence.RESET, duration=loop.time() - begun_at)
-                return
-            head, end, rest = received.partition(b"\r\n\r\n")
-            answer = parse_answer(head + end) if end else None
-            if answer is None or answer.status != 101:
-                if answer is not None:
-                    answer = parse_answer(head + end, await _read_body(reader, rest, answer))
-                silence = Silence.NOT_HTTP if received else Silence.CLOSED
-                yield replace(
-                    attempt,
-                    silence=None if answer is not None else silence,
-                    answer=answer,
-                    duration=loop.time() - begun_at,
-                )
-                return
-            yield Conversation(reader, writer, rest, answer.get(_EXTENSIONS))
-
-    @asynccontextmanager
-    async def _open_in_time(self, seconds: float) -> AsyncIterator[Stream | str]:
-        opening = follow(self._route)
+        received, silence, error = b"", Silence.CLOSED, ""
         try:
-            stream = await asyncio.wait_for(opening.__aenter__(), seconds)
-        except (OSError, TimeoutError) as failure:
-            yield str(failure)
-            return
-        try:
-            yield stream
-        finally:
-            await opening.__aexit__(None, None, None)
+            async with asyncio.timeout(seconds):
+                reader, writer = await stack.enter_async_context(follow(self._route))
+                writer.write(self._request(attempt))
+                received = await _read_head(reader)
+        except TimeoutError:
+            silence = Silence.TIMED_OUT
+        except ssl.SSLError as failure:
+            silence, error = Silence.UNREACHABLE, failure.reason or str(failure)
+        except (BrokenPipeError, ConnectionAbortedError, ConnectionResetError):
+            silence = Silence.RESET
+        except OSError as failure:
+            silence, error = Silence.UNREACHABLE, str(failure)
+        attempt = replace(attempt, duration=loop.time() - begun_at)
+        head, end, rest = received.partition(b"\r\n\r\n")
+        answer = parse_answer(head + end) if end else None
+        if answer is None:
+            silence = Silence.NOT_HTTP if received else silence
+            return replace(attempt, silence=silence, garbage=received[:200], error=error), None
+        if answer.status == 101 and is_handshake:
+            conversation = Conversation(reader, writer, rest, answer.get(_EXTENSIONS))
+            return replace(attempt, answer=answer), conversation
+        body = await _read_body(reader, rest, answer)
+        return replace(attempt, answer=parse_answer(head + end, body)), None
 
-    def _request(self, kind: Kind, path: str, origin: str | None, key: str) -> bytes:
-        if kind is Kind.MALFORMED:
+    def _request(self, attempt: Attempt) -> bytes:
+        path, origin = attempt.path, attempt.origin
+        if attempt.kind is Kind.MALFORMED:
             # Not a method (RFC 9110, section 5.6.2): what is in front answers by itself.
             return f"G@T {path} HTTP/1.1\r\nHost: {self._target.authority}\r\n\r\n".encode()
         lines = [
@@ -182,7 +132,7 @@ class Client:
             f"Host: {self._target.authority}",
             f"User-Agent: {_USER_AGENT}",
         ]
-        if key:
+        if attempt.key:
             lines += [
                 "Connection: Upgrade",
                 "Pragma: no-cache",
@@ -190,12 +140,12 @@ class Client:
                 "Upgrade: websocket",
                 *([f"Origin: {origin}"] if origin is not None else ()),
                 "Sec-WebSocket-Version: 13",
-                f"Sec-WebSocket-Key: {key}",
+                f"Sec-WebSocket-Key: {attempt.key}",
             ]
-            if kind is not Kind.NATIVE:
+            if attempt.offers_compression:
                 lines.append(f"{_EXTENSIONS}: {_COMPRESSION}")
-            if self._settings.subprotocols:
-                lines.append(f"Sec-WebSocket-Protocol: {', '.join(self._settings.subprotocols)}")
+            if attempt.subprotocols:
+                lines.append(f"Sec-WebSocket-Protocol: {', '.join(attempt.subprotocols)}")
         else:
             lines += ["Accept: text/html,*/*;q=0.8", "Connection: close"]
         lines += [f"{name}: {value}" for name, value in self._settings.headers]

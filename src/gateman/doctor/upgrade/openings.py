@@ -10,7 +10,7 @@ from ...websocket.extensions import parse_extensions
 from .case import Case, status_of
 from .fingerprints import REFUSED_FIELD
 from .observations import Answer, Attempt, End, Exchange, Kind, accept_of
-from .rows import evidence, exchange_evidence
+from .rows import attempt_evidence, exchange_evidence
 
 _WINDOW_BITS = re.compile(r"8|9|1[0-5]")
 
@@ -45,7 +45,7 @@ def judge_opening(case: Case, answer: Answer) -> Iterator[Finding]:
         yield case.found(
             H.ORIGIN_REQUIRED,
             status=status_of(native.answer),
-            shown=evidence(native),
+            shown=attempt_evidence(native),
         )
     if attempt.exchange is not None and attempt.is_open:
         yield from _judge_exchange(case, attempt.exchange, answer)
@@ -140,7 +140,7 @@ def _judge_missing_pong(case: Case, shown: str) -> Finding:
         return case.found(
             H.APPLICATION_BLOCKS,
             how="after the 101 comes no pong, and a second handshake gets no answer",
-            shown=f"{shown}; the second handshake: {evidence(second)}",
+            shown=f"{shown}; the second handshake: {attempt_evidence(second)}",
         )
     return case.found(
         H.PONG_MISSING,

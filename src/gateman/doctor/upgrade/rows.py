@@ -1,5 +1,7 @@
 """The rows of the report about the handshake. PURE."""
 
+from collections.abc import Iterator
+
 from ..rows import Outcome, Row
 from .fingerprints import protocol, recognise
 from .observations import Attempt, End, Exchange, Kind, UpgradeSeen
@@ -17,38 +19,23 @@ _SHOWN = ("Server", "Via", "Gateman-Refused", "Location", "Retry-After", "Age")
 _BODY_SHOWN = 120  # characters
 
 
-def rows(seen: UpgradeSeen) -> list[Row]:
-    found = []
+def rows(seen: UpgradeSeen) -> Iterator[Row]:
     for attempt in seen.attempts:
+        subject = f"{attempt.address} port {attempt.port} {attempt.path}"
         if attempt.kind is Kind.MALFORMED:
             # It is only to be recognised by.
             outcome = Outcome.SKIPPED
         elif attempt.kind in {Kind.HANDSHAKE, Kind.SECOND}:
-            outcome = Outcome.OK if attempt.is_open else Outcome.FAILED
+            outcome = Outcome.of(attempt.is_open)
         else:
             outcome = Outcome.OK if attempt.is_open else Outcome.SKIPPED
-        found.append(
-            Row(
-                probe=_PROBES[attempt.kind],
-                subject=f"{attempt.address} port {attempt.port} {attempt.path}",
-                outcome=outcome,
-                evidence=evidence(attempt),
-                duration=attempt.duration,
-            )
-        )
+        evidence = attempt_evidence(attempt)
+        yield Row(_PROBES[attempt.kind], subject, outcome, evidence, attempt.duration)
         exchange = attempt.exchange
         if exchange is not None and attempt.is_open:
-            is_ok = exchange.end is End.OPEN and exchange.pong_time is not None
-            found.append(
-                Row(
-                    probe="ping",
-                    subject=f"{attempt.address} port {attempt.port} {attempt.path}",
-                    outcome=Outcome.OK if is_ok else Outcome.FAILED,
-                    evidence=exchange_evidence(exchange),
-                    duration=exchange.pong_time or exchange.ended_at,
-                )
-            )
-    return found
+            outcome = Outcome.of(exchange.end is End.OPEN and exchange.pong_time is not None)
+            duration = exchange.pong_time or exchange.ended_at
+            yield Row("ping", subject, outcome, exchange_evidence(exchange), duration)
 
 
 def agreed(seen: UpgradeSeen) -> dict[str, str]:
@@ -68,7 +55,7 @@ def agreed(seen: UpgradeSeen) -> dict[str, str]:
     return told
 
 
-def evidence(attempt: Attempt) -> str:
+def attempt_evidence(attempt: Attempt) -> str:
     """Write what decided it: the status, who answered, and the beginning of the body."""
     answer = attempt.answer
     if answer is None:

@@ -4,7 +4,7 @@ import threading
 
 import pytest
 
-from gateman.doctor.service.background import in_background
+from gateman.doctor.background import in_background
 from tests.support.loop import on_loop
 
 

@@ -1,4 +1,4 @@
-"""Runs what blocks in a thread that holds nothing up, not even the exit."""
+"""Runs what blocks, such as the resolver, in a thread that holds nothing up, not even the exit."""
 
 import asyncio
 import threading
