@@ -44,8 +44,8 @@ class Load:
         cpu_seconds: What the generator itself used.
         busy: Share of the window that it spent outside ``epoll_wait``.
         queued_seconds: What it waited for its core, because something else ran there.
-        server_cpu_seconds: What the watched process used.
-        server_queued_seconds: What that process waited for its core.
+        server_cpu_seconds: What the watched processes used.
+        server_queued_seconds: What these waited for their core, for each other too.
     """
 
     messages: int
@@ -71,9 +71,15 @@ class Load:
         return self.messages / self.server_cpu_seconds
 
     @property
+    def server_kept_waiting(self) -> float:
+        """Seconds that other programs kept the server from its core, at most."""
+        # The processes of one server wait for each other, too: not longer than others ran.
+        return min(self.server_queued_seconds, max(0.0, self.seconds - self.server_cpu_seconds))
+
+    @property
     def server_load(self) -> float:
         """Share of the window in which the server ran or wanted to."""
-        return (self.server_cpu_seconds + self.server_queued_seconds) / self.seconds
+        return (self.server_cpu_seconds + self.server_kept_waiting) / self.seconds
 
     @property
     def generator_load(self) -> float:
@@ -83,13 +89,13 @@ class Load:
     @property
     def was_disturbed(self) -> bool:
         """Whether other processes took more than a little of the two cores."""
-        queued = max(self.queued_seconds, self.server_queued_seconds)
+        queued = max(self.queued_seconds, self.server_kept_waiting)
         return queued > 0.05 * self.seconds
 
     @property
     def was_starved(self) -> bool:
         """Whether the server or the generator hardly got a core, so that this says nothing."""
-        queued = max(self.queued_seconds, self.server_queued_seconds)
+        queued = max(self.queued_seconds, self.server_kept_waiting)
         return not self.messages or not self.server_cpu_seconds or queued > 0.75 * self.seconds
 
     @property

@@ -1,9 +1,12 @@
 """What figures are made of, and what is concluded from them."""
 
+from dataclasses import fields
 from pathlib import Path
+from typing import Any
 
 import pytest
 from figures import RECORD, Figure, Ratio, ratio, read, record
+from generator import Load
 from guard import is_regression
 from table import form
 
@@ -65,3 +68,22 @@ def test_only_clear_regressions_count(
 ) -> None:
     """The median has to be beyond the tolerance, and nearly all turns on the wrong side of 1."""
     assert is_regression(ratios, tolerance=tolerance) == expected
+
+
+@pytest.mark.parametrize(
+    ("cpu_seconds", "queued_seconds", "is_disturbed"),
+    [
+        pytest.param(1.0, 1.7, False, id="three-processes-of-one-server-share-a-core"),
+        pytest.param(0.9, 0.09, True, id="another-program-has-a-tenth"),
+        pytest.param(0.5, 1.0, True, id="another-program-has-the-half"),
+        pytest.param(0.5, 0.01, False, id="it-is-idle"),
+    ],
+)
+def test_a_server_is_disturbed_by_others_only(
+    cpu_seconds: float, queued_seconds: float, *, is_disturbed: bool
+) -> None:
+    """The processes of one server wait for each other, which disturbs nothing."""
+    figures: dict[str, Any] = dict.fromkeys((field.name for field in fields(Load)), 0)
+    figures |= {"messages": 1, "seconds": 1.0, "server_cpu_seconds": cpu_seconds}
+    load = Load(**figures | {"server_queued_seconds": queued_seconds})
+    assert load.was_disturbed is is_disturbed
