@@ -7,12 +7,14 @@ from gateman.cluster.envelope import (
     CloseClient,
     Dissolve,
     Join,
+    NodeTotals,
     Query,
     Target,
     UpdateSession,
 )
-from gateman.cluster.local_clients import _ANSWERS
-from gateman.cluster.names import ClientId, Group
+from gateman.cluster.fanout import Fanout
+from gateman.cluster.local_clients import _ANSWERS, LocalClients
+from gateman.cluster.names import ClientId, Group, NodeId
 from gateman.cluster.registry import Change, Topic, TopicKind
 from gateman.errors import UnknownClient
 
@@ -26,6 +28,15 @@ def test_every_question_has_an_answer() -> None:
     """What may be asked is answered by every process; an audience is counted here."""
     asked_otherwise = {Query.COUNT_AUDIENCE, Query.CHALLENGES, Query.PRESENCE, Query.TOTALS}
     assert set(_ANSWERS) | asked_otherwise == set(Query)
+
+
+def test_the_totals_of_a_process_say_how_long_it_runs() -> None:
+    clock = iter([1000.5, 4601.0])
+    local_clients = LocalClients(Fanout(lambda _: None), NodeId("n"), now=lambda: next(clock))
+
+    assert local_clients.answer(Query.TOTALS, "") == [
+        NodeTotals(NodeId("n"), clients=0, users=0, groups=0, subscriptions=0, uptime=3600)
+    ]
 
 
 @on_loop

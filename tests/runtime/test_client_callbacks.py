@@ -120,3 +120,39 @@ async def test_calls_and_messages_reach_the_application(
         assert await ann.ask(rpc={"method": "bytes", "data": 5}) == internal
         assert seen == [1, 2, 3, 4, 5]
     assert "which gets an error for it" in caplog.text
+
+
+@on_loop
+async def test_what_cannot_be_sent_is_named(caplog: pytest.LogCaptureFixture) -> None:
+    """In one line with the callback's name; the client gets error 100, and stays connected."""
+    wrong = {"data": object(), "info": Allow(info=object()), "seconds": 3600}
+
+    def on_subscribe(_connection: Connection, channel: str, _data: Any) -> Any:
+        return wrong[channel]
+
+    def on_publish(_connection: Connection, channel: str, _data: Any) -> Any:
+        return wrong[channel]
+
+    def on_rpc(_connection: Connection, method: str, _data: Any) -> Any:
+        return wrong[method]
+
+    def on_refresh(_connection: Connection, token: str) -> Any:
+        return wrong[token]
+
+    async with service(on_subscribe, on_publish, on_rpc, on_refresh) as client:
+        ann = await client()
+        internal = error(100, "internal server error", temporary=True)
+        assert await ann.ask(subscribe={"channel": "data"}) == internal
+        assert await ann.ask(subscribe={"channel": "info"}) == internal
+        assert await ann.ask(publish={"channel": "data", "data": 1}) == internal
+        assert await ann.ask(rpc={"method": "data"}) == internal
+        assert await ann.ask(refresh={"token": "seconds"}) == internal
+
+    sentence = "returned what cannot be sent: Encoding objects of type object is unsupported"
+    assert [one.message.partition(" gets an error: ")[2] for one in caplog.records] == [
+        f"on_subscribe {sentence}",  # Once for both, as they come at once.
+        "on_publish returned what cannot be sent: A message is str or bytes-like, not object:"
+        " encode it first, for example with json.dumps.",
+        f"on_rpc {sentence}",
+        "on_refresh returned data, which no refresh has: return Allow(expires_in=…), True or False",
+    ]

@@ -244,6 +244,7 @@ class NodeTotals(Struct, frozen=True, array_like=True, forbid_unknown_fields=Tru
     users: _Count
     groups: _Count
     subscriptions: _Count
+    uptime: _Count  # seconds
 
 
 class Audience(Struct, frozen=True, array_like=True, forbid_unknown_fields=True):

@@ -1,6 +1,7 @@
 """The clients connected to this process: sending, actions, and queries about them."""
 
 from collections.abc import Callable, Collection, Iterable
+from time import monotonic
 from typing import Any, assert_never
 
 from ..connection import Connection
@@ -46,8 +47,12 @@ class _ConnectingClient:
 class LocalClients:
     """The clients connected to this process, with their registry and their fan-out."""
 
-    def __init__(self, fanout: Fanout, node: NodeId) -> None:
+    def __init__(
+        self, fanout: Fanout, node: NodeId, *, now: Callable[[], float] = monotonic
+    ) -> None:
         self.node = node
+        self._now = now
+        self._started_at = now()
         self.registry: Registry[MessageSender] = Registry()
         self._connecting: dict[ClientId, _ConnectingClient] = {}
         self.fanout = fanout
@@ -238,7 +243,12 @@ class LocalClients:
         registry = self.registry
         sizes = sum(map(registry.count_group, registry.groups()))
         return NodeTotals(
-            self.node, len(registry), len(registry.uids()), len(registry.groups()), sizes
+            self.node,
+            clients=len(registry),
+            users=len(registry.uids()),
+            groups=len(registry.groups()),
+            subscriptions=sizes,
+            uptime=int(self._now() - self._started_at),
         )
 
     def _presence(self, channel: Group) -> list[ClientInfo]:

@@ -159,11 +159,13 @@ class ClientCommands:
             try:
                 then(verdict)
             except (TypeError, ValueError) as error:
-                # What it has returned cannot be written for this client.
-                self._note(name, client.connection, error)
-                self._refuse(client, number, INTERNAL)
+                self._returned_wrong(name, client, number, f"what cannot be sent: {error}")
 
         self._callbacks.decide(name, client.connection, *args, is_allowed=is_allowed, then=answered)
+
+    def _returned_wrong(self, name: str, client: Client, number: int, problem: str) -> None:
+        self._note(name, client.connection, TypeError(f"{name} returned {problem}"))
+        self._refuse(client, number, INTERNAL)
 
     def _connect(self, client: Client, number: int, request: ConnectRequest) -> None:
         if self._tokens is not None and request.token:
@@ -336,8 +338,7 @@ class ClientCommands:
             try:
                 data = client.write(value)
             except TypeError as error:
-                self._note("on_rpc", client.connection, error)
-                self._refuse(client, number, INTERNAL)
+                self._returned_wrong("on_rpc", client, number, f"what cannot be sent: {error}")
             else:
                 self._act(client, client.session.answered(number, RpcResult(data=raw(data))))
 
@@ -451,6 +452,11 @@ class ClientCommands:
         self, client: Client, number: int, name: str, args: tuple[str, ...], known: Allow | None
     ) -> None:
         def accept(allowed: Allow) -> None:
+            if allowed.data is not None and allowed.expires_in is None:
+                # Mostly a number of seconds: taken for a yes, it would prolong without an end.
+                problem = "data, which no refresh has: return Allow(expires_in=…), True or False"
+                self._returned_wrong(name, client, number, problem)
+                return
             if known is not None:
                 allowed = merged(allowed, known)
             actions = client.session.refreshed(number, self._now(), ttl=allowed.expires_in)

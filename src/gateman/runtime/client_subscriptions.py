@@ -8,9 +8,12 @@ missed is in the answer, and what comes later is sent after it.
 import asyncio
 from collections.abc import Callable, Coroutine, Sequence
 from contextlib import ExitStack
+from dataclasses import replace
 from functools import partial
 from itertools import islice
 from typing import Any, NamedTuple
+
+from msgspec import Raw
 
 from ..clients.allow import Allow
 from ..clients.channel import Channel, ChannelRules, is_personal
@@ -42,7 +45,7 @@ from ..cluster.envelope import (
 from ..cluster.history_channels import CatchUp
 from ..cluster.names import ClientId, Group
 from ..cluster.node import Node
-from ..cluster.publication import Publication, personal_channel, unpack
+from ..cluster.publication import Publication, as_json, personal_channel, unpack
 from ..connection import State
 from ..errors import BusError, EnvelopeError
 from ..history.base import Position, StoredMessage
@@ -153,7 +156,11 @@ class ClientSubscriptions:
     def subscribe(
         self, client: Client, number: int, request: SubscribeRequest, allowed: Allow
     ) -> None:
-        """Subscribe a client that may; at once, unless something has to be fetched."""
+        """Subscribe a client that may; raises TypeError for what cannot be written for it."""
+        data = raw(b"" if allowed.data is None else client.write(allowed.data))
+        info = None if allowed.info is None else Raw(as_json(allowed.info))
+        allowed = replace(allowed, data=data, info=info)
+        # At once, unless something has to be fetched.
         stack = ExitStack()
         entry = self._enter(stack, request.channel, request)
         if entry.is_at_hand(self._node):
@@ -193,10 +200,10 @@ class ClientSubscriptions:
             return
         try:
             result = self._result(client, entry)
-            result.data = raw(b"" if allowed.data is None else client.write(allowed.data))
-        except (BusError, TypeError):
+        except BusError:
             self._fail(client, number)
             return
+        result.data = allowed.data
         is_incomplete = result.was_recovering and not result.recovered
         if is_incomplete and request.flag & _REJECT_UNRECOVERED:
             self._act(client, session.refused(number, ErrorCode.UNRECOVERABLE_POSITION))
@@ -206,8 +213,9 @@ class ClientSubscriptions:
         if not is_subscribing:
             self._act(client, actions)
             return
-        if allowed != Allow(data=allowed.data, expires_in=allowed.expires_in):
-            client.allowed[entry.channel] = allowed
+        rest = replace(allowed, data=None, expires_in=None)
+        if rest != Allow():
+            client.allowed[entry.channel] = rest
         self._send_first(client, actions, entry)
         self._presence.joined(client, entry.channel)
 

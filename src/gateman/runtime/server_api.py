@@ -208,7 +208,7 @@ class ServerApi:
                 "num_users": one.users,
                 "num_channels": one.groups,
                 "num_subs": one.subscriptions,
-                "uptime": 0,
+                "uptime": one.uptime,
             }
             for [one] in values
         ]
