@@ -121,7 +121,7 @@ async def measure_node(count: int) -> None:
 
     for number, client in enumerate(list(registry)):
         for action in actions(number, client):
-            local_node.do(action)
+            local_node.actions.do(action)
     report("a uid and a group of one's own", allocated() - before, 2 * count)
     tracemalloc.stop()
     await local_node.stop()

@@ -58,6 +58,7 @@ class Desk:
             call_soon=self.due.append,
             counts=self.counts,
         )
+        self.publisher.open()
 
     def publish(self, subject: Subject, payload: bytes) -> bool:
         """Take note."""

@@ -22,10 +22,7 @@ from ..bus import Bus, Gap, open_bus
 from ..errors import ConfigError, HubError, WrongThread
 from ..options import is_positive
 from .confirmation import Confirmation
-from .envelope import (
-    Target,
-    encode_value,
-)
+from .envelope import Target, encode_value
 from .hub_actions import Message
 from .hub_channels import HubChannels
 from .names import (
@@ -39,7 +36,7 @@ from .names import (
     check_uid,
 )
 from .node import Node
-from .node_channels import NOTHING_KEPT, Kept
+from .node_channels import NOTHING_KEPT, Appended, Kept
 from .publication import as_message
 from .query_client import DEFAULT_TIMEOUT
 from .services import Outline
@@ -295,10 +292,10 @@ class Hub(HubChannels):
             May be awaited: 1, or 0 if it is not connected; see :meth:`send_to_uid`.
         """
         client_id = check_client_id(client)
-        local_node = self.local_node
+        sender = self.local_node.sender
         kind, payload = as_message(message)
-        local_node.send_to_client(client_id, kind, payload)
-        return Confirmation(local_node.count, (_CLIENTS, (client_id,), ()))
+        sender.send_to_client(client_id, kind, payload)
+        return Confirmation(sender.count, (_CLIENTS, (client_id,), ()))
 
     def send_to_clients(self, clients: Iterable[str], message: Message) -> Confirmation[int]:
         """
@@ -312,21 +309,20 @@ class Hub(HubChannels):
             May be awaited: how many of them are connected; see :meth:`send_to_uid`.
         """
         client_ids = check_client_ids(clients)
-        local_node = self.local_node
-        local_node.send_to_clients(client_ids, *as_message(message))
-        return Confirmation(local_node.count, (_CLIENTS, client_ids, ()))
+        sender = self.local_node.sender
+        sender.send_to_clients(client_ids, *as_message(message))
+        return Confirmation(sender.count, (_CLIENTS, client_ids, ()))
 
     def _send(
         self, target: Target, names: tuple[str, ...], message: Message, exclude: Names
     ) -> Confirmation[int]:
         kind, payload = as_message(message)
         excluded = check_client_ids(exclude)
-        local_node = self.local_node
+        sender = self.local_node.sender
+        appended: Appended = ()
         if target is Target.ALL or names:
-            appended = local_node.send(target, names, kind, payload, excluded)
-            if appended:
-                return Confirmation(local_node.count_appended, (appended, target, names, excluded))
-        return Confirmation(local_node.count, (target, names, excluded))
+            appended = sender.send(target, names, kind, payload, excluded)
+        return Confirmation(sender.count, (target, names, excluded, appended))
 
     def send_event(self, topic: str, data: Any = None) -> None:
         """
@@ -346,7 +342,7 @@ class Hub(HubChannels):
             HubError: It is too big for the bus (about 1 MiB); no process got it.
         """
         payload = bytes(encode_value(data))
-        self.local_node.send(Target.EVENTS, (check_topic(topic),), 2, payload)
+        self.local_node.sender.send(Target.EVENTS, (check_topic(topic),), 2, payload)
 
 
 def _called_method() -> str:

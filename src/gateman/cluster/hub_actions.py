@@ -56,8 +56,8 @@ class HubActions(HubQueries):
         check_close(code, reason)
         name = check_client_id(client)
         if message is not None:
-            self.local_node.send_to_clients((name,), *as_message(message))
-        return self.local_node.do(CloseClient(name, code, reason))
+            self.local_node.sender.send_to_clients((name,), *as_message(message))
+        return self.local_node.actions.do(CloseClient(name, code, reason))
 
     def close_uid(
         self,
@@ -88,8 +88,8 @@ class HubActions(HubQueries):
         name, staying = check_uid(uid), check_client_ids(exclude)
         if message is not None:
             kind, payload = as_message(message)
-            self.local_node.send(Target.UIDS, (name,), kind, payload, staying)
-        return self.local_node.do_everywhere(CloseUid(name, code, reason, staying))
+            self.local_node.sender.send(Target.UIDS, (name,), kind, payload, staying)
+        return self.local_node.actions.do_everywhere(CloseUid(name, code, reason, staying))
 
     def bind_uid(
         self,
@@ -119,7 +119,7 @@ class HubActions(HubQueries):
             ConfigError: The code or the reason is invalid.
         """
         name = check_client_id(client)
-        return self.local_node.do(binding(name, uid, only=only, code=code, reason=reason))
+        return self.local_node.actions.do(binding(name, uid, only=only, code=code, reason=reason))
 
     def unbind_uid(self, client: str) -> Confirmation[None]:
         """
@@ -131,7 +131,7 @@ class HubActions(HubQueries):
         Returns:
             May be awaited: returns when it is in effect.
         """
-        return self.local_node.do(Unbind(check_client_id(client)))
+        return self.local_node.actions.do(Unbind(check_client_id(client)))
 
     def join_group(self, client: str, group: str) -> Confirmation[None]:
         """
@@ -144,7 +144,7 @@ class HubActions(HubQueries):
         Returns:
             May be awaited: returns when messages of any process to the group reach the client.
         """
-        return self.local_node.do(Join(check_client_id(client), check_group(group)))
+        return self.local_node.actions.do(Join(check_client_id(client), check_group(group)))
 
     def leave_group(self, client: str, group: str) -> Confirmation[None]:
         """
@@ -157,7 +157,7 @@ class HubActions(HubQueries):
         Returns:
             May be awaited: returns when it is in effect.
         """
-        return self.local_node.do(Leave(check_client_id(client), check_group(group)))
+        return self.local_node.actions.do(Leave(check_client_id(client), check_group(group)))
 
     def dissolve_group(self, group: str) -> Confirmation[None]:
         """
@@ -169,7 +169,7 @@ class HubActions(HubQueries):
         Returns:
             May be awaited: returns when no process has clients in it.
         """
-        return self.local_node.do_everywhere(Dissolve(check_group(group)))
+        return self.local_node.actions.do_everywhere(Dissolve(check_group(group)))
 
     def set_session(self, client: str, session: dict[str, Any]) -> Confirmation[None]:
         """
@@ -188,7 +188,7 @@ class HubActions(HubQueries):
             HubError: It is too big for the bus.
         """
         check_session(session)
-        return self.local_node.do(SetSession(check_client_id(client), session))
+        return self.local_node.actions.do(SetSession(check_client_id(client), session))
 
     def update_session(self, client: str, /, **changes: Any) -> Confirmation[None]:
         """
@@ -206,4 +206,4 @@ class HubActions(HubQueries):
             HubError: It is too big for the bus.
         """
         check_session(changes)
-        return self.local_node.do(UpdateSession(check_client_id(client), changes))
+        return self.local_node.actions.do(UpdateSession(check_client_id(client), changes))

@@ -11,7 +11,7 @@ from .confirmation import Confirmation
 from .envelope import Target
 from .hub_actions import HubActions, Message
 from .names import check_group, check_uid
-from .node_channels import Appended
+from .node_channels import position_of
 from .publication import (
     BINARY,
     PACKED,
@@ -105,13 +105,13 @@ class HubChannels(HubActions):
                 f"idempotency_key={idempotency_key!r:.40} is not a key",
                 f"use a text of up to {_MAX_KEY_SIZE} characters",
             )
-        node, data = self.local_node, pack(packed) if packed.tags else payload
+        sender, data = self.local_node.sender, pack(packed) if packed.tags else payload
         kind = PACKED if packed.tags else kind
         if skip_history:
-            node.send(target, (name,), kind, data, skips_history=True)
-            return Confirmation(_position_of, ((),))
-        sent = node.send(target, (name,), kind, data, key=idempotency_key)
-        return Confirmation(_position_of, (sent,))
+            sender.send(target, (name,), kind, data, skips_history=True)
+            return Confirmation(position_of, ((),))
+        sent = sender.send(target, (name,), kind, data, key=idempotency_key)
+        return Confirmation(position_of, (sent,))
 
     async def history(
         self,
@@ -178,16 +178,6 @@ class HubChannels(HubActions):
             await history.store.remove(channel)
         except BusError as error:
             raise HubError(f"the history cannot be removed: {error}") from None
-
-
-async def _position_of(sent: Appended) -> "Position | None":
-    position: Position | None = None
-    try:
-        for one in sent:
-            position = await one
-    except BusError as error:
-        raise HubError(f"the message may not have been published: {error}") from None
-    return position
 
 
 def _target_of(channel: str) -> tuple[Target, str]:

@@ -56,7 +56,7 @@ class ConnectionMembership:
     def add(self, connection: Connection) -> None:
         """Add a client whose handshake is done."""
         for action in self._local_node.local_clients.add(self.client_id(connection), connection):
-            self._local_node.do(action)
+            self._local_node.actions.do(action)
 
     def remove(self, connection: Connection) -> None:
         """Remove a client; does nothing if it was never added."""
@@ -107,4 +107,4 @@ class ConnectionMembership:
         if connection.state is State.CONNECTING:
             self._local_node.local_clients.do_early(action)
             return DONE
-        return self._local_node.do(action)
+        return self._local_node.actions.do(action)

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING
 from msgspec import structs
 
 from ..bus import Bus
+from ..errors import BusError, HubError
 from .channels import EVERYBODY, subject_of
 from .envelope import KeptRule, Target
 from .local_clients import LocalClients
@@ -148,3 +149,14 @@ class NodeChannels:
             )
             appended.append(history.publish(target, name, packed, limits, key))
         return tuple(others), appended
+
+
+async def position_of(appended: Appended) -> "Position | None":
+    """Wait until histories have a message; return its last position; raises HubError."""
+    position: Position | None = None
+    try:
+        for one in appended:
+            position = await asyncio.shield(one)
+    except BusError as error:
+        raise HubError(f"the message may not have been published: {error}") from None
+    return position

@@ -3,6 +3,8 @@
 import asyncio
 from collections.abc import Callable, Iterable
 
+from msgspec import structs
+
 from ..log import logger
 from .channels import EVERYBODY, Channel, node_channel
 from .envelope import Hello
@@ -78,6 +80,11 @@ class NodeLiveness:
         self.peers.restart_timeouts(self._loop.time())
         self._send_hello(EVERYBODY, is_new=True, was_away=True)
         self.mark_soon()
+
+    def request_logins(self, node: NodeId, seconds: float) -> None:
+        """Ask a node for its logins of so many seconds."""
+        hello = Hello(self._node, self._has_clients, is_new=False, was_away=False, nodes=())
+        self._send(node_channel(node), structs.replace(hello, away=seconds))
 
     def mark_soon(self) -> None:
         """Publish the sequence marks, once for all nodes that want them now."""

@@ -83,7 +83,7 @@ _Pending = _Batch | _DirectBatch | tuple[Channel, Callable[[], Envelope], Callab
 
 
 class Publisher:
-    """Publishes on one bus."""
+    """Publishes on one bus, from :meth:`open` to :meth:`close`."""
 
     def __init__(
         self,
@@ -94,6 +94,7 @@ class Publisher:
         call_soon: Callable[[Callable[[], None]], object],
         counts: Counter[str],
     ) -> None:
+        self.is_open = False
         self.unsent = 0
         self._node = node
         self._publish = publish
@@ -108,8 +109,18 @@ class Publisher:
         self._is_due = False
         self._taken: deque[int] = deque(maxlen=_MAX_REMEMBERED)
 
+    def open(self) -> None:
+        self.is_open = True
+
+    def close(self) -> None:
+        """Publish what is pending, and nothing more."""
+        self.flush()
+        self.is_open = False
+
     def check(self, payload: bytes, names: tuple[str, ...], exclude: Collection[str]) -> None:
         """Raise :class:`HubError` if a message is too big for the bus."""
+        if not self.is_open:
+            return
         limit = self._max_payload_size()
         if self._size(payload, exclude) + _size_of(names) > limit - OVERHEAD:
             raise HubError.too_big(len(payload), limit)
@@ -167,10 +178,18 @@ class Publisher:
         make: Callable[[], Envelope],
         on_sent: Callable[[bool], object] = _ignore,
     ) -> None:
-        """Publish an envelope of another kind at the end of this turn."""
+        """Publish what a function makes at the end of this turn; report whether the bus took it."""
+        if not self.is_open:
+            make()
+            on_sent(False)  # noqa: FBT003 - the bus's answer
+            return
         self._add((channel, make, on_sent))
         if self._pending_size > _MAX_PENDING_SIZE:
             self.flush()
+
+    def publish(self, channel: Channel, envelope: Envelope) -> None:
+        """Publish an envelope at the end of this turn."""
+        self.put(channel, lambda: envelope)
 
     def mark(self) -> None:
         """Publish the sequence numbers of the channels that were used last."""

@@ -289,7 +289,7 @@ class BusinessService:
 
     def _close_failed(self, client: ClientId) -> None:
         if self._local_node is not None:
-            self._local_node.do(CloseClient(client, 1011, "internal error"))
+            self._local_node.actions.do(CloseClient(client, 1011, "internal error"))
 
     def _tick(self) -> None:
         now = self._loop.time()

@@ -295,7 +295,7 @@ class ClientCommands:
             packed = PackedPublication(kind, data, client.publisher(channel))
             target, name = target_of(channel)
             try:
-                appended = self._node.send(target, (name,), PACKED, pack(packed))
+                appended = self._node.sender.send(target, (name,), PACKED, pack(packed))
             except (HubError, ConfigError):
                 self._refuse(client, number, Refused(ErrorCode.LIMIT_EXCEEDED))
                 return

@@ -115,7 +115,7 @@ class ClientService(WorkerService):
             note=self._callback_runner.note,
             now=self._loop.time,
         )
-        node.subscribers.append(self._subscriptions)
+        node.actions.subscribers.append(self._subscriptions)
         if node.channels.history is not None:
             node.channels.history.on_lost.append(self._subscriptions.lost)
         await super().start(sockets, membership)

@@ -227,7 +227,7 @@ class ClientSubscriptions:
     def _send_first(self, client: Client, actions: Sequence[Action], entry: _Entry) -> None:
         """Send the answer, and make the client a member before anything else is sent to it."""
         self._act(client, actions[:1])
-        self._node.do_for_member(Join(client.id, Group(entry.name)))
+        self._node.actions.do_for_member(Join(client.id, Group(entry.name)))
         self._act(client, actions[1:])
 
     def _enter(self, stack: ExitStack, channel: str, request: SubscribeRequest | None) -> _Entry:
@@ -329,7 +329,7 @@ class ClientSubscriptions:
         }
         connecting.admit()
         for action in connecting.actions:
-            self._node.do_for_member(action)
+            self._node.actions.do_for_member(action)
         self._act(client, actions[1:])
         for channel in connecting.result.subs:
             self._presence.joined(client, channel)
@@ -407,7 +407,7 @@ class ClientSubscriptions:
             if actions and result.publications:
                 missed = [Reply(push=Push(channel=channel, pub=one)) for one in result.publications]
                 client.send_buffer.send_encoded(client.session.codec.encode(missed))
-            confirmation = self._node.do_for_member(action)
+            confirmation = self._node.actions.do_for_member(action)
             self._act(client, actions[1:])
             self._presence.joined(client, channel)
         await confirmation
@@ -415,7 +415,7 @@ class ClientSubscriptions:
     def _unbind(self, client: Client) -> None:
         uid, client.uid = client.uid, ""
         if uid and not self._unsubscribe(client, personal_channel(uid), UnsubscribeCode.SERVER):
-            self._node.do_for_member(Unbind(client.id))
+            self._node.actions.do_for_member(Unbind(client.id))
 
     def _unsubscribe(self, client: Client, channel: str, code: UnsubscribeCode) -> bool:
         if channel not in client.session.subscriptions:
@@ -433,9 +433,9 @@ class ClientSubscriptions:
         client.allowed.pop(ended.channel, None)
         target, name = target_of(ended.channel)
         if target is Target.UIDS:
-            self._node.do_for_member(Unbind(client.id))
+            self._node.actions.do_for_member(Unbind(client.id))
         else:
-            self._node.do_for_member(Leave(client.id, Group(name)))
+            self._node.actions.do_for_member(Leave(client.id, Group(name)))
 
     def lost(self, target: Target, name: str) -> None:
         """Have clients come back that may have missed messages of a channel."""
