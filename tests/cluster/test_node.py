@@ -3,38 +3,24 @@
 import asyncio
 import logging
 from pathlib import Path
-from typing import Any
 
 import msgspec
 import pytest
 
-from gateman.bus import Bus, Cause, Gap, Subject, subject
+from gateman.bus import Bus, Cause, Gap, subject
 from gateman.bus.local import local_bus
 from gateman.bus.memory import MemoryBroker, MemoryBus
 from gateman.bus.router_wire import HELLO
-from gateman.bus.subscriptions import PendingSubscription
 from gateman.cluster import envelope as e
-from gateman.cluster.confirmation import Confirmation
 from gateman.cluster.hub import Hub
-from gateman.cluster.names import ClientId, Group, NodeId
-from gateman.errors import ConfirmTimeout, EnvelopeError, HubError, PartialResult, UnknownClient
+from gateman.cluster.names import NodeId
+from gateman.errors import UnknownClient
 
-from ..support.cluster import Deaf, alone, cluster
+from ..support.cluster import alone, cluster, deaf_buses
 from ..support.deadlines import TIMEOUT
 from ..support.loop import eventually, on_loop
 
 END = "end"
-
-
-def two(broker: MemoryBroker) -> tuple[list[Deaf], Any]:
-    """Make what makes buses that can be deaf, and a list of those that were made."""
-    made: list[Deaf] = []
-
-    def make() -> Bus:
-        made.append(Deaf(broker=broker))
-        return made[-1]
-
-    return made, make
 
 
 @on_loop
@@ -71,7 +57,7 @@ async def test_local_clients_are_served_while_the_bus_is_away() -> None:
 @on_loop
 async def test_lost_messages_are_counted_by_their_receiver() -> None:
     """By the next message of that sender on that channel."""
-    buses, make = two(MemoryBroker())
+    buses, make = deaf_buses(MemoryBroker())
     async with cluster(2, make) as [one, other]:
         client = await other.client("room", uid="ann")
         one.hub.send_to_group("room", "0")
@@ -97,7 +83,7 @@ async def test_lost_messages_are_counted_by_their_receiver() -> None:
 async def test_losses_at_the_end_are_counted_after_a_gap() -> None:
     """Whoever was away asks, and every sender says how far it has come."""
     broker = MemoryBroker()
-    buses, make = two(broker)
+    buses, make = deaf_buses(broker)
     async with cluster(2, make) as [one, other]:
         client = await other.client("room")
         one.hub.send_to_group("room", "0")
@@ -244,152 +230,6 @@ def test_forged_envelopes_are_counted_and_ignored(kind: str, payload: bytes) -> 
         await stranger.stop()
 
     test()
-
-
-@on_loop
-async def test_commands_for_other_processes_are_not_passed_on() -> None:
-    """A command that came to the wrong process does not travel further."""
-    broker = MemoryBroker()
-    stranger = MemoryBus(broker=broker)
-    await stranger.start()
-    async with cluster(2, lambda: MemoryBus(broker=broker)) as [one, other]:
-        client = await other.client()
-        join = e.Join(ClientId(client.id), Group("room"))
-        command = e.encode(e.Command(NodeId("stranger"), 0, join))
-        stranger.publish(subject("node", one.hub.node), command)
-        await eventually(lambda: one.hub.counts["unknown_client"] == 1)
-
-        assert await other.hub.groups() == set()
-    await stranger.stop()
-
-
-class Unconfirming(MemoryBus):
-    """A bus that never says that a subscription is in effect, but for the first two."""
-
-    count = 0
-
-    def subscribe(self, subject: Subject, receive: Any) -> Any:
-        """Confirm, or not."""
-        self.count += 1
-        subscribing = super().subscribe(subject, receive)
-        return subscribing if self.count <= 2 else PendingSubscription()
-
-
-@on_loop
-async def test_awaiting_a_subscription_times_out() -> None:
-    """After a while: it is done here, but nobody knows about the others."""
-    broker = MemoryBroker()
-    async with cluster(1, lambda: Unconfirming(broker=broker)) as [one]:
-        client = await one.client()
-        one.hub.answer_timeout = 0.05
-        with pytest.raises(ConfirmTimeout) as caught:
-            await client.connection.join("room")
-        assert str(caught.value) == (
-            "the bus has not confirmed in 0.05 seconds that what is sent to the group 'room'"
-            " elsewhere arrives here."
-        )
-        one.hub.send_to_group("room", "1")
-        assert await client.read() == ["1"]
-
-
-@on_loop
-async def test_a_process_that_does_not_confirm_is_named() -> None:
-    """Nobody knows whether it has done what was asked for."""
-    buses, make = two(MemoryBroker())
-    async with cluster(2, make) as [one, other]:
-        client = await other.client()
-        buses[1].is_deaf = True
-        one.hub.answer_timeout = 0.05
-        with pytest.raises(ConfirmTimeout) as caught:
-            await one.hub.join_group(client.id, "room")
-        assert str(caught.value) == (
-            f"no answer from {other.hub.node}, where {client.id} is connected."
-        )
-
-
-@on_loop
-async def test_the_clients_of_a_process_that_ends_are_unknown() -> None:
-    """Who waits for it to confirm hears that the client is gone, and does not wait longer."""
-    broker = MemoryBroker()
-    buses, make = two(broker)
-    async with cluster(2, make) as [one, other]:
-        client = await other.client()
-        buses[1].is_deaf = True
-        one.hub.answer_timeout = 60
-        joining = asyncio.ensure_future(_wait_for(one.hub.join_group(client.id, "room")))
-        await eventually(lambda: one.bus is not None and one.bus.counts["published"] > 0)
-        bye = e.encode(e.Bye(NodeId(other.hub.node)))
-        assert buses[1].publish(subject("all"), bye)
-        with pytest.raises(UnknownClient) as caught:
-            await joining
-
-        assert caught.value.client_id == client.id
-
-
-async def _wait_for(confirmation: Confirmation[None]) -> None:
-    await confirmation
-
-
-@on_loop
-async def test_awaiting_fails_at_once_while_the_bus_is_away() -> None:
-    """What they were to do is counted, and whoever wants to know is told at once."""
-    broker = MemoryBroker()
-    async with cluster(2, lambda: MemoryBus(broker=broker)) as [one, other]:
-        client = await other.client()
-        one.hub.answer_timeout = 60
-        broker.go_down()
-        one.hub.leave_group(client.id, "room")
-        one.hub.dissolve_group("room")
-        with pytest.raises(ConfirmTimeout) as unconfirmed:
-            await one.hub.join_group(client.id, "room")
-        with pytest.raises(PartialResult) as partial:
-            await one.hub.get_session(client.id)
-        with pytest.raises(PartialResult):
-            await one.hub.is_online("nowhere-1")
-        one.hub.send_to_client("nowhere-1", "x")
-        await eventually(lambda: one.hub.counts["unsent"] == 1)
-        broker.come_up()
-
-        assert str(unconfirmed.value) == (
-            f"the bus is away, and with it {other.hub.node}, where {client.id} is connected."
-        )
-        assert partial.value.missing == (other.hub.node,)
-        assert one.hub.counts["unsent_commands"] == 3
-        assert one.hub.counts["unknown_client"] == 0
-
-
-@on_loop
-async def test_a_session_too_big_for_the_bus_is_refused() -> None:
-    """Where the client is connected, there is no such limit."""
-    broker = MemoryBroker()
-    async with cluster(2, lambda: MemoryBus(broker=broker, max_payload_size=2000)) as [one, other]:
-        client = await other.client()
-        picture = b"x" * 2000
-        with pytest.raises(HubError, match="cannot go to other processes"):
-            one.hub.set_session(client.id, {"picture": picture})
-        with pytest.raises(HubError, match="cannot go to other processes"):
-            one.hub.update_session(client.id, picture=picture)
-        await other.hub.set_session(client.id, {"picture": picture})
-        with pytest.raises(EnvelopeError, match="cannot be sent to another process"):
-            await one.hub.get_session(client.id)
-
-        assert client.connection.session == {"picture": picture}
-
-
-@on_loop
-async def test_an_awaited_command_is_sent_again_if_it_was_under_way() -> None:
-    """Somebody may come to wait for it later; it is done once all the same."""
-    async with cluster(2) as [one, other]:
-        client = await other.client()
-        confirmation = one.hub.join_group(client.id, "room")
-        unknown = one.hub.join_group(f"{other.hub.node}-99", "room")
-        await eventually(lambda: "room" in other.hub.local_node.local_clients.registry.groups())
-        await confirmation
-        with pytest.raises(UnknownClient):
-            await unknown
-        one.hub.send_to_group("room", "1")
-
-        assert await client.read() == ["1"]
 
 
 @on_loop

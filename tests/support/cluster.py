@@ -175,3 +175,14 @@ async def alone(**declared: Any) -> AsyncIterator[Node]:
     """
     async with node(None, **declared) as one:
         yield one
+
+
+def deaf_buses(broker: MemoryBroker) -> tuple[list[Deaf], Any]:
+    """Make what makes buses that can be deaf, and a list of those that were made."""
+    made: list[Deaf] = []
+
+    def make() -> Bus:
+        made.append(Deaf(broker=broker))
+        return made[-1]
+
+    return made, make
