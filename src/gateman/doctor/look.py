@@ -74,9 +74,7 @@ async def _look_inside(
 ) -> None:
     workers, script = inside
     seen = await service_probes.look(workers, script, target, settings, progress)
-    found.add(
-        service_judgement.judge(target, settings, seen, now=time.time()), service_rows.rows(seen)
-    )
+    found.add(service_judgement.judge(target, seen), service_rows.rows(seen))
 
 
 async def _look_outside(
@@ -84,16 +82,15 @@ async def _look_outside(
 ) -> None:
     page = await lasting_probes.look_at_page(settings, progress)
     way = await network_probes.look(target, settings, progress)
-    now = time.time()
     found.add(
-        network_judgement.judge(target, settings, way, now=now),
+        network_judgement.judge(target, settings, way, now=time.time()),
         network_rows.rows(way),
         network_rows.agreed(way),
     )
     origin = None if page is None else page.origin
     answers = await upgrade_probes.look(target, settings, way.usable, progress, origin=origin)
     found.add(
-        upgrade_judgement.judge(target, settings, answers, now=now),
+        upgrade_judgement.judge(target, settings, answers),
         upgrade_rows.rows(answers),
         upgrade_rows.agreed(answers),
     )
@@ -102,7 +99,4 @@ async def _look_outside(
     lasting = await lasting_probes.look(target, settings, routes, progress, page=page)
     main = answers.main
     front = None if main is None else Case(target, settings, answers, main).front
-    found.add(
-        lasting_judgement.judge(target, settings, lasting, now=now, front=front),
-        lasting_rows.rows(lasting),
-    )
+    found.add(lasting_judgement.judge(target, lasting, front), lasting_rows.rows(lasting))

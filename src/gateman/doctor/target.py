@@ -6,6 +6,15 @@ from pathlib import Path
 DEFAULT_TIMEOUT = 10.0  # seconds
 
 
+def default_port(is_tls: object) -> int:
+    return 443 if is_tls else 80
+
+
+def bracketed(host: str) -> str:
+    """Write a host as a URL has it: an IPv6 address in brackets."""
+    return f"[{host}]" if ":" in host else host
+
+
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Target:
     """The URL of a WebSocket."""
@@ -19,8 +28,13 @@ class Target:
     @property
     def authority(self) -> str:
         """The value of the Host field (RFC 9110, section 7.2)."""
-        host = f"[{self.host}]" if ":" in self.host else self.host
-        return host if self.port == (443 if self.is_tls else 80) else f"{host}:{self.port}"
+        host = bracketed(self.host)
+        return host if self.port == default_port(self.is_tls) else f"{host}:{self.port}"
+
+    @property
+    def bare_path(self) -> str:
+        """The path without the query."""
+        return self.path.partition("?")[0]
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

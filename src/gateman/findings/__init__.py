@@ -6,7 +6,7 @@ concerns; :mod:`.catalogue` has all of them. The start, ``gateman check``, the l
 and ``gateman doctor`` make their sentences from these declarations.
 """
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from enum import Enum, IntEnum
 from string import Formatter
 from typing import Any
@@ -134,7 +134,7 @@ class Declaration(Struct, frozen=True, kw_only=True):
         severity: Severity | None = None,
         fails_for: frozenset[Client] | None = None,
         evidence: str = "",
-        candidates: tuple[str, ...] = (),
+        candidates: "Iterable[Declaration]" = (),
         **fields: Any,
     ) -> Finding:
         """Fill in what was found; the fix is that of the software, if one was recognised."""
@@ -147,7 +147,7 @@ class Declaration(Struct, frozen=True, kw_only=True):
             fix=fix.format(**fields),
             fails_for=self.fails_for if fails_for is None else fails_for,
             evidence=evidence,
-            candidates=candidates,
+            candidates=tuple(one.code for one in candidates),
         )
 
     @property

@@ -15,7 +15,6 @@ from gateman.doctor.lasting.observations import (
     SizeSeen,
 )
 from gateman.doctor.lasting.rows import rows
-from gateman.doctor.target import Settings
 from gateman.doctor.upgrade.observations import End, Exchange, Silence
 from gateman.findings import Client, Software, lasting
 from tests.doctor.upgrade.cases import WS, WSS, answer, attempt, exchanged
@@ -24,7 +23,7 @@ PAGE = PageSeen(url="https://a.example/chat", answer=answer(200))
 
 
 def told(seen: LastingSeen, front: Software | None = None) -> list[tuple[str, str]]:
-    found = judge(WSS, Settings(), seen, now=0.0, front=front)
+    found = judge(WSS, seen, front=front)
     return [(one.code, one.problem) for one in found]
 
 
@@ -103,7 +102,7 @@ def test_silence_that_is_well(asked: float, exchange: Exchange) -> None:
 def test_the_fix_is_in_the_words_of_the_proxy() -> None:
     seen = LastingSeen(idle=IdleSeen(asked=70, exchange=exchanged(End.EOF, ended_at=60.0)))
 
-    (finding,) = judge(WSS, Settings(), seen, now=0.0, front=Software.NGINX)
+    (finding,) = judge(WSS, seen, front=Software.NGINX)
 
     assert finding.fix.startswith("write `proxy_read_timeout 3600s;")
 
@@ -249,7 +248,7 @@ def test_rows() -> None:
 
 
 def test_a_page_of_https_and_a_plain_url() -> None:
-    found = judge(WS, Settings(), LastingSeen(page=PAGE), now=0.0)
+    found = list(judge(WS, LastingSeen(page=PAGE)))
 
     assert [(one.code, one.problem, one.fix) for one in found] == [
         (
@@ -264,7 +263,7 @@ def test_a_page_of_https_and_a_plain_url() -> None:
 def test_only_safari_refuses_loopback() -> None:
     local = replace(WS, host="localhost")
 
-    (finding,) = judge(local, Settings(), LastingSeen(page=PAGE), now=0.0)
+    (finding,) = judge(local, LastingSeen(page=PAGE))
 
     assert (finding.code, finding.fails_for) == (
         "MIXED_CONTENT",
@@ -303,7 +302,7 @@ def test_a_page_that_upgrades() -> None:
         answer=answer(200, Content_Security_Policy="upgrade-insecure-requests"),
     )
 
-    (finding,) = judge(WS, Settings(), LastingSeen(page=page), now=0.0)
+    (finding,) = judge(WS, LastingSeen(page=page))
 
     assert (finding.code, finding.problem) == (
         "PAGE_UPGRADES",

@@ -45,7 +45,7 @@ def looked(url: str, settings: Settings) -> tuple[LastingSeen, list[Finding]]:
         return await look(target, settings, [route], lambda _: None, page=page)
 
     seen = asyncio.run(run())
-    return seen, judge(target, settings, seen, now=0.0, front=Software.NGINX)
+    return seen, list(judge(target, seen, front=Software.NGINX))
 
 
 @contextmanager

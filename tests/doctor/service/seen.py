@@ -12,7 +12,6 @@ from gateman.doctor.service.observations import (
     WorkerSeen,
 )
 from gateman.doctor.service.proxies.route import Action, ProxyRoute, Upstream
-from gateman.doctor.target import Settings
 from gateman.findings import Finding, Software
 from gateman.listen import ListenAddress
 from gateman.master.control_requests import ListedArrival, ProcessStatus, SlotStatus, StatusAnswer
@@ -152,7 +151,7 @@ def healthy(**more: Any) -> ServiceSeen:
 
 
 def found(seen: ServiceSeen, url: str | None = URL) -> list[Finding]:
-    return judge(None if url is None else target(url), Settings(), seen, now=NOW)
+    return judge(None if url is None else target(url), seen)
 
 
 def codes(seen: ServiceSeen, url: str | None = URL) -> list[str]:

@@ -144,9 +144,9 @@ def test_nothing_that_arrived_is_undecided() -> None:
             command=f"run this on the machine of 192.0.2.1: gateman doctor server.py {URL}",
             evidence="nginx",
             candidates=(
-                "PROXY_LEADS_ELSEWHERE",
-                "PROXY_ANSWERS_ITSELF",
-                "ANOTHER_SERVICE_ANSWERS",
+                services.PROXY_LEADS_ELSEWHERE,
+                services.PROXY_ANSWERS_ITSELF,
+                services.ANOTHER_SERVICE_ANSWERS,
             ),
         )
     ]

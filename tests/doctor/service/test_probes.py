@@ -75,7 +75,7 @@ class Look:
         self.seen: ServiceSeen = asyncio.run(
             probes.look([declared], service, url, settings, told.append)
         )
-        self.findings: list[Finding] = judge(url, settings, self.seen, now=time.time())
+        self.findings: list[Finding] = judge(url, self.seen)
         self.told = told
 
     @property

@@ -73,7 +73,7 @@ def found(
     *attempts: Attempt, target: Target = WSS, settings: Settings | None = None
 ) -> list[Finding]:
     seen = UpgradeSeen(attempts=attempts)
-    return judge(target, settings or Settings(), seen, now=0.0)
+    return judge(target, settings or Settings(), seen)
 
 
 def told(

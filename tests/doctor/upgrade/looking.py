@@ -36,7 +36,7 @@ async def looked_at(url: str, settings: Settings | None = None) -> Looked:
     target, route = target_of(url)
     settings = settings or Settings()
     seen = await look(target, settings, [route], lambda _: None)
-    return Looked(seen, judge(target, settings, seen, now=0.0))
+    return Looked(seen, judge(target, settings, seen))
 
 
 def looked(url: str, settings: Settings | None = None) -> Looked:

@@ -3,10 +3,10 @@
 from collections.abc import Iterator
 from urllib.parse import urlsplit
 
-from ...findings import Client, Declaration, Finding, Software
+from ...findings import Client, Finding, Software
 from ...findings import handshakes as H  # noqa: N812 - the codes stand out
 from ...findings import lasting as L  # noqa: N812 - the codes stand out
-from ..target import Settings, Target
+from ..target import Target, bracketed
 from ..upgrade.fingerprints import REFUSED_FIELD, recognise
 from ..upgrade.observations import Attempt, End, Silence
 from ..upgrade.rows import attempt_evidence, exchange_evidence
@@ -35,26 +35,16 @@ _OWN_LIMITS = {
 }
 
 
-def judge(
-    target: Target,
-    settings: Settings,
-    seen: LastingSeen,
-    *,
-    now: float,
-    front: Software | None = None,  # the proxy nearest to the client, as the handshake showed it
-) -> list[Finding]:
-    """Find what pages, silence, size and number bring to light."""
-    del settings, now
-    found: list[Finding] = []
+def judge(target: Target, seen: LastingSeen, front: Software | None = None) -> Iterator[Finding]:
+    """Judge it; ``front`` is the proxy nearest to the client, as the handshake showed it."""
     if seen.page is not None:
-        found += _judge_page(seen.page, target)
+        yield from _judge_page(seen.page, target)
     if seen.idle is not None:
-        found += _judge_idle(seen.idle, front)
+        yield from _judge_idle(seen.idle, front)
     if seen.size is not None:
-        found += _judge_size(seen.size, front)
+        yield from _judge_size(seen.size, front)
     if seen.connections is not None:
-        found += _judge_connections(seen.connections, front)
-    return found
+        yield from _judge_connections(seen.connections, front)
 
 
 def _judge_page(page: PageSeen, target: Target) -> Iterator[Finding]:
@@ -63,9 +53,9 @@ def _judge_page(page: PageSeen, target: Target) -> Iterator[Finding]:
         yield L.PAGE_UNREACHABLE.found(page=page.url, how=how)
     scheme = urlsplit(page.url).scheme
     port = "" if target.port in {80, 443} else f":{target.port}"
-    host = f"[{target.host}]" if ":" in target.host else target.host
-    source = f"{'wss' if target.is_tls else 'ws'}://{host}{port}"
-    suggested = f"wss://{host}{port}{target.path.partition('?')[0]}"
+    authority = f"{bracketed(target.host)}{port}"
+    source = f"{'wss' if target.is_tls else 'ws'}://{authority}"
+    suggested = f"wss://{authority}{target.bare_path}"
     if scheme == "https" and not target.is_tls:
         is_loopback = target.host in _LOOPBACK
         yield L.MIXED_CONTENT.found(
@@ -87,7 +77,7 @@ def _judge_page(page: PageSeen, target: Target) -> Iterator[Finding]:
         yield L.CSP_BLOCKS.found(
             software=software,
             page=page.url,
-            url=f"{source}{target.path.partition('?')[0]}",
+            url=f"{source}{target.bare_path}",
             directive=directive[:200],
             source=source,
             evidence=directive,
@@ -140,19 +130,14 @@ def _judge_size(size: SizeSeen, front: Software | None) -> Iterator[Finding]:
         else:
             yield L.MESSAGE_REFUSED.found(size=size.size, how=f"{code} {reason!r}", evidence=shown)
     elif exchange.end in {End.EOF, End.RESET}:
-        candidates: tuple[Declaration, ...] = (L.MESSAGE_TOO_BIG, H.FIREWALL_REFUSED)
-        yield L.MESSAGE_CUT.found(
-            size=size.size, evidence=shown, candidates=tuple(one.code for one in candidates)
-        )
+        candidates = (L.MESSAGE_TOO_BIG, H.FIREWALL_REFUSED)
+        yield L.MESSAGE_CUT.found(size=size.size, evidence=shown, candidates=candidates)
     elif exchange.end is End.FAULT:
         yield H.FRAMES_INVALID.found(what=exchange.fault, evidence=shown)
     elif exchange.pong_time is None:
         candidates = (H.APPLICATION_BLOCKS, L.MESSAGE_TOO_BIG)
         yield L.MESSAGE_UNREAD.found(
-            size=size.size,
-            seconds=size.waited,
-            evidence=shown,
-            candidates=tuple(one.code for one in candidates),
+            size=size.size, seconds=size.waited, evidence=shown, candidates=candidates
         )
 
 

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from html import unescape
 from urllib.parse import urlsplit
 
+from ..target import bracketed, default_port
 from ..upgrade.observations import Answer, Attempt, Exchange
 
 _META = re.compile(r"<meta\s[^>]*>", re.IGNORECASE)
@@ -38,8 +39,8 @@ class PageSeen:
             return "null"
         parts = urlsplit(self.url)
         port = parts.port
-        host = f"[{parts.hostname}]" if ":" in (parts.hostname or "") else parts.hostname
-        is_default = port in {None, 443 if parts.scheme == "https" else 80}
+        host = bracketed(parts.hostname or "")
+        is_default = port in {None, default_port(parts.scheme == "https")}
         return f"{parts.scheme}://{host}" if is_default else f"{parts.scheme}://{host}:{port}"
 
 

@@ -9,7 +9,7 @@ import re
 from collections.abc import Sequence
 from urllib.parse import urlsplit
 
-from ..target import Target
+from ..target import Target, default_port
 
 _SCHEME = re.compile(r"[a-z][a-z0-9+.-]*:", re.IGNORECASE)
 _HOST = re.compile(
@@ -67,7 +67,7 @@ def _matches(source: str, page: str, target: Target) -> bool:
         _is_scheme((given or urlsplit(page).scheme).lower(), scheme)
         and _is_host(host.lower(), target.host)
         and _is_port(port, given, target)
-        and _is_path(path, target.path.partition("?")[0])
+        and _is_path(path, target.bare_path)
     )
 
 
@@ -76,7 +76,7 @@ def _is_self(page: str, target: Target) -> bool:
     port = parts.port or _DEFAULT_PORTS.get(parts.scheme, 0)
     is_default = port == _DEFAULT_PORTS.get(parts.scheme)
     is_same_port = port == target.port or (
-        is_default and target.port == (443 if target.is_tls else 80)
+        is_default and target.port == default_port(target.is_tls)
     )
     is_safe = target.is_tls or parts.scheme == "http"
     return parts.hostname == target.host and is_same_port and is_safe
@@ -97,7 +97,7 @@ def _is_host(source: str, host: str) -> bool:
 def _is_port(source: str | None, scheme: str | None, target: Target) -> bool:
     if source == "*":
         return True
-    default = 443 if target.is_tls else 80
+    default = default_port(target.is_tls)
     if source is None:
         return target.port == default
     # A page's ws://host:80 also means wss://host (section 6.7.2.10).

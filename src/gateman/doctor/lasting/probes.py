@@ -7,7 +7,7 @@ from urllib.parse import urljoin, urlsplit
 
 from ...websocket.encoding import Opcode
 from ..stream import opened, unverified
-from ..target import Route, Settings, Target
+from ..target import Route, Settings, Target, default_port
 from ..upgrade.client import Client, Conversation, default_origin, read_answer
 from ..upgrade.observations import Attempt, End, Silence
 from .observations import ConnectionsSeen, IdleSeen, LastingSeen, PageSeen, SizeSeen
@@ -39,7 +39,7 @@ async def look_at_page(settings: Settings, progress: Callable[[str], None]) -> P
                     return PageSeen(url=url, error="this is not the URL of a page")
                 async with opened(
                     parts.hostname,
-                    parts.port or (443 if is_tls else 80),
+                    parts.port or default_port(is_tls),
                     context=unverified() if is_tls else None,
                     server_name=parts.hostname if is_tls else None,
                 ) as (reader, writer):

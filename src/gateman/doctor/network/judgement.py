@@ -5,14 +5,14 @@ Each address is judged by itself; what is wrong in the same way with several bec
 """
 
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from ipaddress import ip_address, ip_network
 from typing import Any
 
 from ...findings import ALL_CLIENTS, Client, Declaration, Finding, Severity, Software
 from ...findings import network as declared
 from ...findings.handshakes import HTTP2_ONLY
-from ..target import Settings, Target
+from ..target import Settings, Target, bracketed, default_port
 from . import answers, chain_judgement, url
 from .chain_judgement import joined, software_of
 from .observations import (
@@ -82,16 +82,16 @@ _UNEXPECTED_MESSAGE, _PROTOCOL_VERSION, _INTERNAL_ERROR, _UNRECOGNIZED_NAME = 10
 _CERTIFICATE_REQUIRED, _NO_APPLICATION_PROTOCOL = 116, 120
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
+@dataclass(frozen=True, slots=True)
 class _Fault:
     """What is wrong with one address; those that differ in nothing else become one finding."""
 
     declaration: Declaration
-    fields: tuple[tuple[str, object], ...] = ()
+    evidence: str
+    fields: dict[str, Any] = field(default_factory=dict)
     software: Software | None = None
     fails_for: frozenset[Client] | None = None
-    evidence: str = ""
-    candidates: tuple[str, ...] = ()
+    candidates: tuple[Declaration, ...] = ()
 
 
 def judge(target: Target, settings: Settings, seen: NetworkSeen, *, now: float) -> list[Finding]:
@@ -142,7 +142,7 @@ def _no_address(target: Target, found: set[Resolution], evidence: str) -> Findin
         return declared.NAME_TIMEOUT.found(
             host=target.host,
             evidence=evidence,
-            candidates=("NAME_UNKNOWN", "NAME_WITHOUT_ADDRESS"),
+            candidates=(declared.NAME_UNKNOWN, declared.NAME_WITHOUT_ADDRESS),
         )
     if Resolution.NO_ADDRESS in found:
         return declared.NAME_WITHOUT_ADDRESS.found(host=target.host, evidence=evidence)
@@ -229,16 +229,16 @@ def _reason(seen: AddressSeen) -> str:
 
 def _unreachable(target: Target, seen: AddressSeen) -> _Fault:
     if seen.reach is not Reach.REFUSED and _is_not_passed(target, seen.address):
-        return _Fault(declaration=declared.CDN_PORT, evidence=seen.evidence)
+        return _Fault(declared.CDN_PORT, evidence=seen.evidence)
     if seen.loopback:
         return _Fault(
-            declaration=declared.LISTENS_ON_LOOPBACK,
-            fields=(("loopback", seen.loopback),),
+            declared.LISTENS_ON_LOOPBACK,
+            fields={"loopback": seen.loopback},
             evidence=f"{seen.address}: {seen.evidence}; {seen.loopback}: open",
         )
     declaration = _REACH[seen.reach]
-    fields = (("reason", seen.evidence),) if "reason" in declaration.fields else ()
-    return _Fault(declaration=declaration, fields=fields, evidence=seen.evidence)
+    fields = {"reason": seen.evidence} if "reason" in declaration.fields else {}
+    return _Fault(declaration, fields=fields, evidence=seen.evidence)
 
 
 def _is_not_passed(target: Target, address: str) -> bool:
@@ -273,7 +273,7 @@ def _plain(seen: AddressSeen) -> Iterator[_Fault]:
     plain = seen.plain or AnswerSeen()
     if answers.expects_tls(plain.data) or (seen.tls is not None and seen.tls.is_agreed):
         yield _Fault(
-            declaration=declared.PLAIN_ON_TLS_PORT,
+            declared.PLAIN_ON_TLS_PORT,
             evidence=_said(plain, "plain HTTP"),
             software=answers.software(plain.data),
         )
@@ -289,22 +289,20 @@ def _not_tls(data: bytes) -> _Fault:
     evidence = f"the server says {answers.shown(data)!r}"
     if answers.is_http(data):
         return _Fault(
-            declaration=declared.TLS_ON_PLAIN_PORT,
-            software=answers.software(data),
-            evidence=evidence,
+            declared.TLS_ON_PLAIN_PORT, software=answers.software(data), evidence=evidence
         )
     if answers.protocol(data) == "HTTP/2 only":
-        return _Fault(declaration=HTTP2_ONLY, evidence=evidence)
+        return _Fault(HTTP2_ONLY, evidence=evidence)
     return _Fault(
-        declaration=declared.OTHER_PROTOCOL,
-        fields=(("protocol", answers.protocol(data) or "an unknown protocol"),),
+        declared.OTHER_PROTOCOL,
+        fields={"protocol": answers.protocol(data) or "an unknown protocol"},
         evidence=evidence,
     )
 
 
 def _proxy_header(software: Software | None = None) -> _Fault:
     return _Fault(
-        declaration=declared.PROXY_HEADER_EXPECTED,
+        declared.PROXY_HEADER_EXPECTED,
         software=software,
         evidence="closed without a header, answered after PROXY UNKNOWN",
     )
@@ -319,7 +317,7 @@ def _agreed(seen: AddressSeen, tls: HandshakeSeen) -> Iterator[_Fault]:
         is_refused_12 = older is not None and older.asks_client and not older.is_agreed
         is_required = tls.alert is not None or is_refused or is_refused_12
         yield _Fault(
-            declaration=declared.CLIENT_CERTIFICATE_REQUIRED
+            declared.CLIENT_CERTIFICATE_REQUIRED
             if is_required
             else declared.CLIENT_CERTIFICATE_ASKED,
             software=software,
@@ -328,7 +326,7 @@ def _agreed(seen: AddressSeen, tls: HandshakeSeen) -> Iterator[_Fault]:
     old, new = seen.tls_12, seen.tls_13
     if old is not None and new is not None and new.is_agreed and _is_refusal(old):
         yield _Fault(
-            declaration=declared.TLS_13_ONLY,
+            declared.TLS_13_ONLY,
             software=software,
             evidence=f"TLS 1.2 alone: {_outcome(old)}; TLS 1.3 alone: agreed",
         )
@@ -336,9 +334,7 @@ def _agreed(seen: AddressSeen, tls: HandshakeSeen) -> Iterator[_Fault]:
         seen.inside is not None and answers.is_tls(seen.inside.data)
     ):
         yield _Fault(
-            declaration=declared.TLS_TWICE,
-            software=software,
-            evidence=_said(seen.inside, "HTTP inside TLS"),
+            declared.TLS_TWICE, software=software, evidence=_said(seen.inside, "HTTP inside TLS")
         )
 
 
@@ -355,21 +351,19 @@ def _refused(seen: AddressSeen, tls: HandshakeSeen) -> _Fault:
         # As gateman answers a hello on a plain port.
         return replace(_not_tls(seen.plain.data), evidence=evidence)
     if tls.asks_client or tls.alert == _CERTIFICATE_REQUIRED:
-        return _Fault(declaration=declared.CLIENT_CERTIFICATE_REQUIRED, evidence=evidence)
+        return _Fault(declared.CLIENT_CERTIFICATE_REQUIRED, evidence=evidence)
     old = _agreed_on(seen.old)
     if old is not None or tls.alert == _PROTOCOL_VERSION:
         return _old(old, evidence)
     h2 = _agreed_on(seen.with_h2)
     if tls.alert == _NO_APPLICATION_PROTOCOL and (h2 or _agreed_on(seen.without_alpn)):
         protocol = "h2" if h2 is not None and h2.alpn == "h2" else "something else"
-        return _Fault(
-            declaration=declared.ALPN_REFUSED, fields=(("protocol", protocol),), evidence=evidence
-        )
+        return _Fault(declared.ALPN_REFUSED, fields={"protocol": protocol}, evidence=evidence)
     is_unknown = tls.alert in {_UNRECOGNIZED_NAME, _INTERNAL_ERROR}
     if is_unknown or _agreed_on(seen.without_name):
         return _Fault(
-            declaration=declared.SNI_UNKNOWN,
-            fields=(("alert", _alert(tls) or "none"),),
+            declared.SNI_UNKNOWN,
+            fields={"alert": _alert(tls) or "none"},
             # Go's servers say so; Caddy is the one among them that is configured by names.
             software=Software.CADDY if tls.alert == _INTERNAL_ERROR else None,
             evidence=evidence,
@@ -382,16 +376,16 @@ def _refused_whatever(seen: AddressSeen, tls: HandshakeSeen, evidence: str) -> _
     if lenient is not None:
         return _weak(lenient, evidence)
     if tls.outcome is Tls.FAILED:
-        return _Fault(
-            declaration=declared.TLS_FAILED,
-            fields=(("reason", _words(tls.reason)),),
-            evidence=evidence,
-        )
+        return _Fault(declared.TLS_FAILED, fields={"reason": _words(tls.reason)}, evidence=evidence)
     return _Fault(
-        declaration=declared.TLS_ALERT,
-        fields=(("alert", evidence),),
+        declared.TLS_ALERT,
+        fields={"alert": evidence},
         evidence=evidence,
-        candidates=("TLS_CIPHERS", "SNI_UNKNOWN", "CLIENT_CERTIFICATE_REQUIRED"),
+        candidates=(
+            declared.TLS_CIPHERS,
+            declared.SNI_UNKNOWN,
+            declared.CLIENT_CERTIFICATE_REQUIRED,
+        ),
     )
 
 
@@ -399,7 +393,7 @@ def _old(old: HandshakeSeen | None, evidence: str) -> _Fault:
     version = "1.1" if old is None else old.version.removeprefix("TLSv")
     # OpenSSL calls TLS 1.0 "TLSv1".
     version = "1.0" if version == "1" else version
-    return _Fault(declaration=declared.TLS_OLD, fields=(("version", version),), evidence=evidence)
+    return _Fault(declared.TLS_OLD, fields={"version": version}, evidence=evidence)
 
 
 def _weak(lenient: HandshakeSeen, evidence: str) -> _Fault:
@@ -408,8 +402,8 @@ def _weak(lenient: HandshakeSeen, evidence: str) -> _Fault:
     is_dhe = cipher.startswith("DHE-")
     phones = {Client.BROWSERS, Client.ANDROID, Client.IOS, Client.WECHAT}
     return _Fault(
-        declaration=declared.TLS_CIPHERS,
-        fields=(("detail", cipher),),
+        declared.TLS_CIPHERS,
+        fields={"detail": cipher},
         fails_for=frozenset(phones) if is_dhe else ALL_CLIENTS,
         evidence=f"{evidence}; with all ciphers: {cipher}",
     )
@@ -425,7 +419,7 @@ def _silent(seen: AddressSeen, tls: HandshakeSeen) -> _Fault:
     if isinstance(after, HandshakeSeen) and after.is_agreed:
         return _proxy_header()
     if _agreed_on(seen.without_name):
-        return _Fault(declaration=declared.SNI_CUT, evidence=evidence)
+        return _Fault(declared.SNI_CUT, evidence=evidence)
     old = _agreed_on(seen.old)
     if old is not None:
         return _old(old, evidence)
@@ -436,12 +430,10 @@ def _stopped(tls: HandshakeSeen, evidence: str) -> _Fault:
     """Tell how a handshake ends that nothing explains."""
     if tls.outcome is not Tls.TIMED_OUT:
         how = "resets" if tls.outcome is Tls.RESET else "closes"
-        return _Fault(declaration=declared.TLS_CLOSED, fields=(("how", how),), evidence=evidence)
+        return _Fault(declared.TLS_CLOSED, fields={"how": how}, evidence=evidence)
     if not tls.received:
-        return _Fault(declaration=declared.SERVER_SILENT, evidence=evidence)
-    return _Fault(
-        declaration=declared.TLS_STALLED, evidence=f"{tls.received} bytes of TLS came, and no more"
-    )
+        return _Fault(declared.SERVER_SILENT, evidence=evidence)
+    return _Fault(declared.TLS_STALLED, evidence=f"{tls.received} bytes of TLS came, and no more")
 
 
 def _agreed_on(tls: HandshakeSeen | None) -> HandshakeSeen | None:
@@ -458,31 +450,28 @@ def _merged(
     groups: dict[tuple[object, ...], tuple[_Fault, list[str]]] = {}
     for seen, of_address in faults:
         for fault in of_address:
-            key = (fault.declaration.code, fault.fields, fault.software, fault.fails_for)
+            fields = tuple(fault.fields.items())
+            key = (fault.declaration.code, fields, fault.software, fault.fails_for)
             groups.setdefault(key, (fault, []))[1].append(seen.address)
     for fault, addresses in groups.values():
-        fields: dict[str, Any] = dict(fault.fields)
-        host = f"[{addresses[0]}]" if ":" in addresses[0] else addresses[0]
         yield fault.declaration.found(
             software=fault.software,
             fails_for=fault.fails_for,
             evidence=fault.evidence,
             candidates=fault.candidates,
             addresses=joined(addresses),
-            address=f"{host}:{target.port}",
+            address=f"{bracketed(addresses[0])}:{target.port}",
             authority=_authority(target),
             host=target.host,
             port=target.port,
-            **fields,
+            **fault.fields,
         )
 
 
 def _authority(target: Target) -> str:
     """Write host, port and path for a URL of the other scheme, where the default port differs."""
-    host = f"[{target.host}]" if ":" in target.host else target.host
-    default = 80 if target.is_tls else 443
-    port = "" if target.port == default else f":{target.port}"
-    return f"{host}{port}{target.path.partition('?')[0]}"
+    port = "" if target.port == default_port(not target.is_tls) else f":{target.port}"
+    return f"{bracketed(target.host)}{port}{target.bare_path}"
 
 
 def _words(reason: str) -> str:

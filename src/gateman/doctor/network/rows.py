@@ -4,6 +4,7 @@ from collections.abc import Iterator
 
 from ...tls.certificate_findings import SECONDS_PER_DAY
 from ..rows import Outcome, Row
+from ..target import bracketed
 from . import answers
 from .observations import AddressSeen, AnswerSeen, HandshakeSeen, NetworkSeen, Reach, Resolution
 
@@ -56,8 +57,7 @@ def _resolution(resolution: Resolution) -> Outcome:
 
 
 def _of_address(seen: AddressSeen, now: float) -> Iterator[Row]:
-    host = f"[{seen.address}]" if seen.is_ipv6 else seen.address
-    subject = f"{host}:{seen.port}"
+    subject = f"{bracketed(seen.address)}:{seen.port}"
     is_skipped = seen.reach is Reach.NO_ROUTE
     outcome = Outcome.SKIPPED if is_skipped else Outcome.of(seen.reach is Reach.OPEN)
     yield Row("tcp", subject, outcome, seen.evidence or seen.reach.value, seen.duration)

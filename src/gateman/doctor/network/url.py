@@ -17,7 +17,7 @@ from ...findings import Finding
 from ...findings import network as declared
 from ...listen import STREAMS
 from ...tls.domain_names import wire_name
-from ..target import Target
+from ..target import Target, default_port
 
 _URL = re.compile(r"([A-Za-z][A-Za-z0-9+.-]*):(//)?([^/?#]*)([^#]*)(#.*)?", re.DOTALL)
 _SCHEMES = {"ws": False, "wss": True}
@@ -69,7 +69,7 @@ def parse(url: str) -> Target:
         raise UsageMistake(f"the URL names no host: write {scheme}://HOST/PATH")
     *_, host_and_port = authority.rpartition("@")
     is_tls = _SCHEMES[scheme]
-    host, port = _host_and_port(host_and_port, 443 if is_tls else 80)
+    host, port = _host_and_port(host_and_port, default_port(is_tls))
     path = quote(path if path.startswith("/") else f"/{path}", safe=_KEPT)
     return Target(url=url, is_tls=is_tls, host=host, port=port, path=path)
 

@@ -51,7 +51,11 @@ def _not_arrived(target: Target, seen: ServiceSeen, handshake: ArrivalsSeen) -> 
         answer=handshake.answer,
         command=_command(target, seen),
         evidence=handshake.text or handshake.server,
-        candidates=("PROXY_LEADS_ELSEWHERE", "PROXY_ANSWERS_ITSELF", "ANOTHER_SERVICE_ANSWERS"),
+        candidates=(
+            services.PROXY_LEADS_ELSEWHERE,
+            services.PROXY_ANSWERS_ITSELF,
+            services.ANOTHER_SERVICE_ANSWERS,
+        ),
     )
 
 

@@ -2,20 +2,14 @@
 
 from collections import Counter
 from collections.abc import Iterable, Iterator
-from datetime import UTC, datetime
 
 from ...findings import ALL_CLIENTS, Finding, Severity, Stage, handshakes, services
 from ...master.control_requests import ProcessStatus, SlotStatus, StatusAnswer
+from ...tls.certificate_findings import minute
 from ...tls.domain_names import is_named
-from ..target import Settings, Target
+from ..target import Target
 from . import arrival_judgement, proxy_judgement
-from .observations import (
-    ServiceSeen,
-    WorkerSeen,
-    is_ipv6,
-    is_loopback,
-    same_address,
-)
+from .observations import ServiceSeen, WorkerSeen, is_ipv6, is_loopback, same_address
 
 _DOWN = frozenset({"waiting", "given_up"})
 
@@ -50,11 +44,8 @@ _MEANINGS = {
 }
 
 
-def judge(
-    target: Target | None, settings: Settings, seen: ServiceSeen, *, now: float
-) -> list[Finding]:
+def judge(target: Target | None, seen: ServiceSeen) -> list[Finding]:
     """Find what is wrong; findings of certificates are those of the worker's and proxy's files."""
-    del settings, now  # The observations have the time at which they were made.
     found = [*_service(target, seen), *_machine(seen)]
     for worker in seen.workers:
         found += worker.findings
@@ -227,9 +218,9 @@ def _counters(slots: Iterable[SlotStatus]) -> Iterator[Finding]:
             totals.setdefault(slot["worker"], Counter()).update(process["counts"] or {})
     for worker, counts in totals.items():
         told = [
-            f"{_meaning(cause)} ({count})"
+            f"{meaning} ({count})"
             for cause, count in sorted(counts.items())
-            if _meaning(cause)
+            if (meaning := _meaning(cause))
         ]
         if told:
             yield services.REFUSALS_COUNTED.found(worker=worker, told="; ".join(told))
@@ -259,19 +250,12 @@ def _meaning(cause: str) -> str:
 
 def _machine(seen: ServiceSeen) -> Iterator[Finding]:
     for file, written in seen.future_files[:1]:
-        yield services.CLOCK_BEHIND.found(
-            file=file, now=_minute(seen.now), written=_minute(written)
-        )
-
+        yield services.CLOCK_BEHIND.found(file=file, now=minute(seen.now), written=minute(written))
     for bus in seen.buses:
         if bus.problem:
             yield services.BUS_AWAY.found(
                 worker=bus.worker, servers=bus.servers, reason=bus.problem
             )
-
-
-def _minute(moment: float) -> str:
-    return f"{datetime.fromtimestamp(moment, UTC):%Y-%m-%d %H:%M} UTC"
 
 
 # The addresses.

@@ -5,64 +5,54 @@ from collections.abc import Iterable
 from ...findings import Finding, Severity, acme, handshakes, lasting, network, services
 
 # What is seen from outside of what the proxy's configuration, or the service, tells exactly.
-_EFFECTS: dict[str, frozenset[str]] = {
-    services.PROXY_ANSWERS_ITSELF.code: frozenset(
-        {
-            handshakes.PATH_NOT_FOUND.code,
-            handshakes.PAGE_ANSWERS.code,
-            handshakes.SUCCESS_WITHOUT_UPGRADE.code,
-            handshakes.WEBSOCKET_UNSUPPORTED.code,
-            handshakes.WRONG_SERVICE.code,
-            handshakes.FORBIDDEN.code,
-        }
-    ),
-    services.PROXY_NAME_UNKNOWN.code: frozenset(
-        {
-            handshakes.HOST_UNKNOWN.code,
-            handshakes.PATH_NOT_FOUND.code,
-            handshakes.PAGE_ANSWERS.code,
-            handshakes.FORBIDDEN.code,
-            handshakes.REDIRECTED.code,
-        }
-    ),
-    services.PROXY_REDIRECTS.code: frozenset(
-        {
-            handshakes.REDIRECTED.code,
-            handshakes.REDIRECT_SLASH.code,
-            handshakes.REDIRECT_TO_TLS.code,
-        }
-    ),
-    services.PROXY_INCOMPLETE.code: frozenset({handshakes.SERVER_FAILED.code}),
-    services.PROXY_DENIES.code: frozenset({handshakes.FORBIDDEN.code}),
-    services.PROXY_LEADS_ELSEWHERE.code: frozenset(
-        {
-            handshakes.PATH_NOT_FOUND.code,
-            handshakes.PAGE_ANSWERS.code,
-            handshakes.SUCCESS_WITHOUT_UPGRADE.code,
-            handshakes.WEBSOCKET_UNSUPPORTED.code,
-            handshakes.WRONG_SERVICE.code,
-            handshakes.UPSTREAM_ANSWERS_NOT_HTTP.code,
-        }
-    ),
-    services.LISTENS_ON_LOOPBACK_ONLY.code: frozenset(
-        {network.LISTENS_ON_LOOPBACK.code, network.TCP_REFUSED.code}
-    ),
-    services.LISTENS_ON_IPV4_ONLY.code: frozenset({network.IPV6_DEAD.code}),
-    services.LISTENS_ELSEWHERE.code: frozenset({network.TCP_REFUSED.code}),
-    services.SERVICE_NOT_RUNNING.code: frozenset(
-        {network.TCP_REFUSED.code, handshakes.UPSTREAM_DOWN.code}
-    ),
-    services.SERVICE_BLOCKED.code: frozenset(
-        {handshakes.APPLICATION_BLOCKS.code, network.SERVER_SILENT.code}
-    ),
-    services.BUSINESS_MISSING.code: frozenset({handshakes.APPLICATION_REFUSED.code}),
-    services.PROXY_IDLE_TIMEOUT.code: frozenset({lasting.IDLE_CUT.code}),
-    handshakes.PEER_SPOKE_PLAIN.code: frozenset({network.TLS_TWICE.code}),
-    # As a cause, each of them says why clients wait, and then get an alert.
-    **dict.fromkeys(
-        (one.code for one in acme.DECLARATIONS),
-        frozenset({network.SNI_UNKNOWN.code, network.SERVER_SILENT.code}),
-    ),
+_EFFECTS: dict[str, set[str]] = {
+    inside.code: {one.code for one in outside}
+    for inside, *outside in (
+        (
+            services.PROXY_ANSWERS_ITSELF,
+            handshakes.PATH_NOT_FOUND,
+            handshakes.PAGE_ANSWERS,
+            handshakes.SUCCESS_WITHOUT_UPGRADE,
+            handshakes.WEBSOCKET_UNSUPPORTED,
+            handshakes.WRONG_SERVICE,
+            handshakes.FORBIDDEN,
+        ),
+        (
+            services.PROXY_NAME_UNKNOWN,
+            handshakes.HOST_UNKNOWN,
+            handshakes.PATH_NOT_FOUND,
+            handshakes.PAGE_ANSWERS,
+            handshakes.FORBIDDEN,
+            handshakes.REDIRECTED,
+        ),
+        (
+            services.PROXY_REDIRECTS,
+            handshakes.REDIRECTED,
+            handshakes.REDIRECT_SLASH,
+            handshakes.REDIRECT_TO_TLS,
+        ),
+        (services.PROXY_INCOMPLETE, handshakes.SERVER_FAILED),
+        (services.PROXY_DENIES, handshakes.FORBIDDEN),
+        (
+            services.PROXY_LEADS_ELSEWHERE,
+            handshakes.PATH_NOT_FOUND,
+            handshakes.PAGE_ANSWERS,
+            handshakes.SUCCESS_WITHOUT_UPGRADE,
+            handshakes.WEBSOCKET_UNSUPPORTED,
+            handshakes.WRONG_SERVICE,
+            handshakes.UPSTREAM_ANSWERS_NOT_HTTP,
+        ),
+        (services.LISTENS_ON_LOOPBACK_ONLY, network.LISTENS_ON_LOOPBACK, network.TCP_REFUSED),
+        (services.LISTENS_ON_IPV4_ONLY, network.IPV6_DEAD),
+        (services.LISTENS_ELSEWHERE, network.TCP_REFUSED),
+        (services.SERVICE_NOT_RUNNING, network.TCP_REFUSED, handshakes.UPSTREAM_DOWN),
+        (services.SERVICE_BLOCKED, handshakes.APPLICATION_BLOCKS, network.SERVER_SILENT),
+        (services.BUSINESS_MISSING, handshakes.APPLICATION_REFUSED),
+        (services.PROXY_IDLE_TIMEOUT, lasting.IDLE_CUT),
+        (handshakes.PEER_SPOKE_PLAIN, network.TLS_TWICE),
+        # As a cause, each of them says why clients wait, and then get an alert.
+        *((one, network.SNI_UNKNOWN, network.SERVER_SILENT) for one in acme.DECLARATIONS),
+    )
 }
 
 

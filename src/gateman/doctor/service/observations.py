@@ -8,6 +8,7 @@ from ...findings import Finding, Severity, Software
 from ...http.client_address import TrustedProxies
 from ...listen import ListenAddress
 from ...master.control_requests import ListedArrival, ListedCause, StatusAnswer
+from ..target import bracketed
 from .proxies.route import ProxyRoute, Upstream
 
 _EVERYWHERE = frozenset({"0.0.0.0", "::"})  # noqa: S104 - compared
@@ -51,11 +52,10 @@ class WorkerSeen:
         """Where a proxy on this machine finds it."""
         if self.listen.path:
             return f"unix:{self.listen.path}"
-        host = {"0.0.0.0": "127.0.0.1", "::": "[::1]"}.get(  # noqa: S104 - compared
+        host = {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(  # noqa: S104 - compared
             self.listen.host, self.listen.host
         )
-        host = f"[{host}]" if ":" in host and not host.startswith("[") else host
-        return f"{host}:{self.listen.port}"
+        return f"{bracketed(host)}:{self.listen.port}"
 
     def is_at(self, upstream: Upstream) -> bool:
         """Return whether an upstream on this machine is this worker."""

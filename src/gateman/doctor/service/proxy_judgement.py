@@ -46,7 +46,7 @@ def _is_here(upstream: Upstream, seen: ServiceSeen) -> bool:
 
 def _judge_route(target: Target, seen: ServiceSeen, route: ProxyRoute) -> Iterator[Finding]:
     name, software = route.software.value, route.software
-    path = target.path.partition("?")[0]
+    path = target.bare_path
     at: dict[str, Any] = {"proxy": name, "where": route.where}
     listens = _listens(seen)
     if route.is_http2_only:
@@ -96,7 +96,7 @@ def _judge_passing(
     target: Target, seen: ServiceSeen, route: ProxyRoute, worker: WorkerSeen | None
 ) -> Iterator[Finding]:
     name, software = route.software.value, route.software
-    path = target.path.partition("?")[0]
+    path = target.bare_path
     at: dict[str, Any] = {"proxy": name, "where": route.where}
     evidence = f"{route.block}, at {route.where}"
     if worker is None:

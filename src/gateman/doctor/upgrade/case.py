@@ -53,7 +53,7 @@ class Case:
             "client": "the doctor",
             "server": self.who.name,
             "status": status_of(answer) if answer is not None else "nothing",
-            "path": target.path.partition("?")[0],
+            "path": target.bare_path,
             "host": target.host,
             "url": target.url,
             "port": target.port,
@@ -66,7 +66,7 @@ class Case:
         return declaration.found(
             software=software or self.who.software,
             evidence=where + (shown or attempt_evidence(self.attempt)),
-            candidates=tuple(one.code for one in candidates),
+            candidates=candidates,
             **{**known, **fields},
         )
 

@@ -13,9 +13,8 @@ from .openings import judge_opening
 from .refusals import HANGS, judge_refusal
 
 
-def judge(target: Target, settings: Settings, seen: UpgradeSeen, *, now: float) -> list[Finding]:
+def judge(target: Target, settings: Settings, seen: UpgradeSeen) -> list[Finding]:
     """Find what keeps clients from a WebSocket; nothing if one opened and answers."""
-    del now
     found: list[Finding] = []
     for attempt in seen.attempts:
         if attempt.kind is Kind.HANDSHAKE:

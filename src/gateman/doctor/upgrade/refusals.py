@@ -18,6 +18,7 @@ from ...findings.network import (
     PROXY_HEADER_EXPECTED,
     TLS_TWICE,
 )
+from ..target import default_port
 from .case import Case, status_of
 from .fingerprints import REFUSED_FIELD, firewall, lost_field, protocol
 from .observations import Answer, Kind
@@ -175,33 +176,22 @@ def _by_status(case: Case, answer: Answer) -> Finding | None:
     status = answer.status
     if status in _REDIRECTS:
         return _redirected(case, answer)
-    if 520 <= status <= 530 and (status in _CLOUDFLARE_STATUS):
+    if status in _CLOUDFLARE_STATUS:
         meaning, remedy = _CLOUDFLARE_STATUS[status]
         return case.found(
-            H.CDN_ORIGIN_FAILED,
-            meaning=meaning,
-            remedy=remedy,
-            software=Software.CLOUDFLARE,
+            H.CDN_ORIGIN_FAILED, meaning=meaning, remedy=remedy, software=Software.CLOUDFLARE
         )
-    if status in _OF_PATHS and _at_other_path(case) is not None:
-        return case.found(H.PATH_ELSEWHERE, other=_at_other_path(case))
-    rule = _BY_STATUS.get(status)
-    if rule is not None:
-        return rule(case, answer)
-    if 200 <= status < 300:
-        return _success(case, answer)
-    return None
+    if status in _OF_PATHS and (other := _at_other_path(case)):
+        return case.found(H.PATH_ELSEWHERE, other=other)
+    if status in _MEANINGS:
+        return case.found(_MEANINGS[status])
+    rule = _BY_STATUS.get(status, _success if 200 <= status < 300 else None)
+    return None if rule is None else rule(case, answer)
 
 
-def _at_other_path(case: Case) -> str | None:
-    return next(
-        (
-            one.path.partition("?")[0]
-            for one in case.seen.attempts
-            if one.kind is Kind.OTHER_PATH and one.is_open
-        ),
-        None,
-    )
+def _at_other_path(case: Case) -> str:
+    others = (one for one in case.seen.attempts if one.kind is Kind.OTHER_PATH and one.is_open)
+    return next((one.path.partition("?")[0] for one in others), "")
 
 
 def _unknown(case: Case) -> Finding:
@@ -219,9 +209,9 @@ def _redirected(case: Case, answer: Answer) -> Finding:
         host, port = parts.hostname or "", parts.port
     except ValueError:
         return case.found(H.REDIRECTED, where=location[:200], suggested="the URL that it leads to")
-    path = target.path.partition("?")[0]
+    path = target.bare_path
     is_tls = parts.scheme == "https"
-    netloc = host if port in {None, 443 if is_tls else 80} else f"{host}:{port}"
+    netloc = host if port in {None, default_port(is_tls)} else f"{host}:{port}"
     suggested = f"{'wss' if is_tls else 'ws'}://{netloc}{parts.path or '/'}"
     fields: dict[str, Any] = {"where": there.partition("?")[0][:200], "suggested": suggested}
     if _LOGIN.search(f"{host}{parts.path}") and not _LOGIN.search(f"{target.host}{path}"):
@@ -312,10 +302,6 @@ def _method(case: Case, answer: Answer) -> Finding:
     return _unknown(case) if answer.body else case.found(H.PATH_NOT_FOUND)
 
 
-def _host_unknown(case: Case, _answer: Answer) -> Finding:
-    return case.found(H.HOST_UNKNOWN)
-
-
 def _upgrade_required(case: Case, answer: Answer) -> Finding:
     versions = answer.get("Sec-WebSocket-Version")
     if versions and not answer.has_token("Sec-WebSocket-Version", "13"):
@@ -331,23 +317,11 @@ def _upgrade_required(case: Case, answer: Answer) -> Finding:
     return case.lost()
 
 
-def _limited(case: Case, _answer: Answer) -> Finding:
-    return case.found(H.RATE_LIMITED)
-
-
-def _too_large(case: Case, _answer: Answer) -> Finding:
-    return case.found(H.HEAD_TOO_LARGE)
-
-
 def _internal(case: Case, answer: Answer) -> Finding:
     if case.who.is_own_page:
         candidates = (H.SERVER_FULL, H.APPLICATION_FAILED)
         return case.found(H.SERVER_FAILED, candidates=candidates)
     return case.found(H.APPLICATION_FAILED, how=f"it answers {status_of(answer)}")
-
-
-def _unsupported(case: Case, _answer: Answer) -> Finding:
-    return case.found(H.WEBSOCKET_UNSUPPORTED)
 
 
 def _http_version(case: Case, _answer: Answer) -> Finding:
@@ -409,19 +383,22 @@ _BY_STATUS: dict[int, Callable[[Case, Answer], Finding | None]] = {
     405: _method,
     407: _unauthorized,
     410: _not_found,
-    413: _too_large,
-    414: _too_large,
-    421: _host_unknown,
     426: _upgrade_required,
-    429: _limited,
-    431: _too_large,
-    494: _too_large,
     500: _internal,
-    501: _unsupported,
     502: _bad_gateway,
     503: _unavailable,
     504: _gateway_timeout,
     505: _http_version,
+}
+# Those that mean one thing, whoever answers.
+_MEANINGS = {
+    413: H.HEAD_TOO_LARGE,
+    414: H.HEAD_TOO_LARGE,
+    421: H.HOST_UNKNOWN,
+    429: H.RATE_LIMITED,
+    431: H.HEAD_TOO_LARGE,
+    494: H.HEAD_TOO_LARGE,
+    501: H.WEBSOCKET_UNSUPPORTED,
 }
 
 

@@ -74,7 +74,7 @@ class _Reader:
         self._main = main
         self._host = host
         self._target = target
-        self._path = unquote(target.path.partition("?")[0])
+        self._path = unquote(target.bare_path)
         self._doubts: list[str] = []
         scopes = [host, main] if host is not main else [main]
         # In the order of the file; those of the virtual host come after the main server's.

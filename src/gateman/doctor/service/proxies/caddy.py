@@ -14,7 +14,7 @@ from fnmatch import fnmatchcase
 from typing import Any
 
 from ....findings import Software
-from ...target import Target
+from ...target import Target, default_port
 from .route import (
     Action,
     ProxyRoute,
@@ -78,7 +78,7 @@ class _Reader:
         self._target = target
         self._server = server
         self._where = where
-        self._path = target.path.partition("?")[0]
+        self._path = target.bare_path
         self._doubts: list[str] = []
         self._restrictions: list[str] = []
         self._is_named = True
@@ -272,7 +272,7 @@ def _upstream(dial: str, *, is_tls: bool, sends_proxy: bool) -> Upstream | None:
         path = dial.removeprefix("unix/")
         return Upstream(path=path.partition("|")[0], is_tls=is_tls, sends_proxy=sends_proxy)
     try:
-        host, port = host_and_port(dial.rpartition("/")[2], 443 if is_tls else 80)
+        host, port = host_and_port(dial.rpartition("/")[2], default_port(is_tls))
     except ValueError:
         return None
     if "{" in host or not dial:

@@ -335,7 +335,7 @@ class _Reader:
         }
         match fetch.removeprefix("req.").removeprefix("req_"):
             case "path" | "url" | "pathq" | "base":
-                path = target.path.partition("?")[0]
+                path = target.bare_path
                 if fetch == "base":
                     return target.authority + path
                 return target.path if fetch in {"url", "pathq"} else path

@@ -11,7 +11,7 @@ from collections.abc import Mapping, Sequence
 from urllib.parse import unquote
 
 from ....findings import Software
-from ...target import Target
+from ...target import Target, default_port
 from .directive import Directive
 from .nginx_syntax import parse
 from .route import (
@@ -149,7 +149,7 @@ class _RouteReader:
         self._server = server
         self._target = target
         self._default_version = default_version
-        self._path = unquote(target.path.partition("?")[0])
+        self._path = unquote(target.bare_path)
         self._doubts: list[str] = []
         # From the inside out.
         self._scopes: list[Directive] = [server, http]
@@ -471,7 +471,7 @@ def _modifier(location: Directive) -> tuple[str, str]:
 
 
 def _upstreams(scope: Directive, name: str, *, is_tls: bool) -> tuple[Upstream, ...]:
-    default = 443 if is_tls else 80
+    default = default_port(is_tls)
     for block in scope.all("upstream"):
         if block.args == (name,):
             servers = [

@@ -5,6 +5,7 @@ from dataclasses import dataclass, field
 from enum import Enum
 
 from ....findings import Software
+from ...target import bracketed
 
 MAX_CONFIGURATION_SIZE = 8 << 20  # bytes, of all files
 
@@ -50,7 +51,7 @@ class Upstream:
         """Write it as an address."""
         if self.path:
             return f"unix:{self.path}"
-        return f"[{self.host}]:{self.port}" if ":" in self.host else f"{self.host}:{self.port}"
+        return f"{bracketed(self.host)}:{self.port}"
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
