@@ -65,20 +65,20 @@ def declared(name: str = "jobs", *, once: bool) -> Runs:
     ("mark", "now", "due"),
     [
         (100, 109.9, None),
-        (100, 110, (110, 0)),
-        (100, 119.9, (110, 0)),
-        (100, 139.9, (130, 2)),
-        (105, 110, (110, 0)),
+        (100, 110, (110, 110, 0)),
+        (100, 119.9, (110, 110, 0)),
+        (100, 139.9, (110, 130, 2)),
+        (105, 110, (110, 110, 0)),
     ],
 )
 def test_of_several_late_times_the_last_one_is_due(
-    mark: float, now: float, due: tuple[float, int] | None
+    mark: float, now: float, due: tuple[float, float, int] | None
 ) -> None:
     assert latest(Interval(10.0), mark, now) == due
 
 
 def test_a_pause_of_a_year_takes_no_year_to_count() -> None:
-    at, passed = latest(Interval(0.1), 0, 365 * 86400) or (0, 0)
+    _, at, passed = latest(Interval(0.1), 0, 365 * 86400) or (0, 0, 0)
     assert math.isclose(at, 365 * 86400, abs_tol=0.11)
     assert 1000 <= passed <= 1000 + GRACE * 10
 
@@ -245,6 +245,29 @@ class _Leases:
 
     def release(self, names: Iterable[str]) -> None:
         self.released.extend(names)
+
+
+@pytest.mark.parametrize(
+    ("last_run", "since", "missed", "is_told"),
+    [(0, 5, 0, False), (100, 5, 2, False), (100, 15, 2, True)],
+    ids=["start", "takeover", "outage"],
+)
+@on_loop
+async def test_runs_left_out_while_no_process_is_in_charge(
+    *, last_run: int, since: int, missed: int, is_told: bool, caplog: pytest.LogCaptureFixture
+) -> None:
+    """At a start they were not due; else they count, and are news if that takes too long."""
+    ran: list[float] = []
+    now = wall_time()
+    leases = _Leases(is_sent=True, mark=last_run and now - last_run)
+    schedule = _Times(iter([now - since, now - 2, now - 1]))
+    jobs = Jobs(ScheduledRuns(Counter()), leases)
+    jobs.start([("chat", Job(schedule, lambda: ran.append(now), is_once=True))])
+    await turns()
+    jobs.stop()
+
+    assert (ran, jobs.missed_count) == ([now], missed)
+    assert ("was left out 2 times" in caplog.text) is is_told
 
 
 @on_loop

@@ -10,7 +10,7 @@ import asyncio
 import time
 from collections import Counter
 from collections.abc import Callable, Iterable
-from typing import Any, Protocol
+from typing import Any, NamedTuple, Protocol
 
 from ..cluster.leases import lease_name
 from ..config.schedule import Job, Schedule
@@ -18,6 +18,10 @@ from .scheduled_runs import ScheduledRuns
 
 # A run that is later than this is left out. Taking over a lease takes up to ten seconds.
 GRACE = 60.0  # seconds
+
+# Runs of short intervals that are left out during a planned or unplanned change of the process in
+# charge are counted, and no news.
+_TAKEOVER = 11.0  # seconds
 
 # The wall's clock may be set at any time; so no wait is longer.
 _MAX_WAIT = 20.0  # seconds
@@ -53,6 +57,7 @@ class _JobState:
         "function",
         "handle",
         "ignores_mark",
+        "is_new",
         "is_starting",
         "lease",
         "mark",
@@ -71,6 +76,8 @@ class _JobState:
         self.handle: asyncio.TimerHandle | None = None
         self.is_starting = False
         self.ignores_mark = False
+        # Whether a process has to be in charge, and none was yet as far as this one knows.
+        self.is_new = bool(self.lease)
         self.task: asyncio.Task[None] | None = None
 
     def __str__(self) -> str:
@@ -140,6 +147,7 @@ class Jobs:
         now = self._wall_time()
         if state.lease and self._leases is not None:
             mark = self._leases.mark(state.lease) / _MICROSECONDS
+            state.is_new &= not mark
             if mark < now + _MAX_AHEAD:
                 state.mark = max(state.mark, mark)
             elif not state.ignores_mark:
@@ -158,10 +166,14 @@ class Jobs:
             return min(state.schedule.following(state.mark) - now, _MAX_WAIT)
         if state.lease and self._leases is not None and not self._leases.is_held(state.lease):
             return _RETRY
-        at, passed = due
-        state.mark = at
-        is_late = now - at >= GRACE
-        self._miss(state, passed + is_late)
+        is_late = now - due.last >= GRACE
+        missed = due.passed + is_late
+        if state.is_new and now - state.mark < GRACE:
+            # The service starts: nothing was due before a process could be in charge.
+            missed = 0
+        state.is_new = False
+        state.mark = due.last
+        self._miss(state, missed, is_news=now - due.first >= _TAKEOVER)
         if is_late:
             return 0
         if state.task is not None or state.is_starting:
@@ -186,20 +198,28 @@ class Jobs:
         else:
             self._miss(state, 1)
 
-    def _miss(self, state: _JobState, count: int) -> None:
-        if count:
-            self.missed_count += count
+    def _miss(self, state: _JobState, count: int, *, is_news: bool = True) -> None:
+        self.missed_count += count
+        if count and is_news:
             times = "once" if count == 1 else f"{count} times"
             self._runs.warn(state, f"was left out {times}: no process was ready for it in time")
 
 
-def latest(schedule: Schedule, mark: float, now: float) -> tuple[float, int] | None:
-    """Return the last time of a schedule that is due, and how many before it were passed over."""
-    at = schedule.following(mark)
+class Due(NamedTuple):
+    """The times of a schedule since its mark; ``passed`` is the number of those before the last."""
+
+    first: float
+    last: float
+    passed: int
+
+
+def latest(schedule: Schedule, mark: float, now: float) -> Due | None:
+    """Find the times that are due."""
+    first = at = schedule.following(mark)
     if at > now:
         return None
     passed = 0
     while (following := schedule.following(at)) <= now:
         passed += 1
         at = following if passed < _MAX_COUNTED else max(following, now - GRACE)
-    return at, passed
+    return Due(first, at, passed)
