@@ -12,7 +12,6 @@ from gateman.errors import (
 from ..support.cluster import alone, cluster
 from ..support.loop import on_loop
 
-
 END = "end"
 
 

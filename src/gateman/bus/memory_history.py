@@ -1,23 +1,21 @@
 """The history of a bus within one process."""
 
 import time
-from collections.abc import Awaitable
 from typing import Protocol
 
 from ..errors import BusError
 from ..history.base import (
     FollowingHistory,
     HistoryLimits,
-    Lost,
     Missed,
     Page,
     Position,
-    Receive,
 )
 from ..history.store import HistoryStore
 from ..history.wire import live
 from .base import Bus
-from .followers import Followers, check_append, history_subject
+from .bus_history import BusHistory
+from .followers import check_append, history_subject
 
 
 class StoreOwner(Protocol):
@@ -31,16 +29,13 @@ class StoreOwner(Protocol):
         """Pass a message to all subscribers."""
 
 
-class MemoryHistory:
+class MemoryHistory(BusHistory):
     """The store of a :class:`~.memory.MemoryBroker`; see :class:`~.history.base.History`."""
 
     def __init__(self, bus: Bus, broker: StoreOwner) -> None:
         self._bus = bus
         self._broker = broker
-        self._followers = Followers(bus, self._top)
-
-    def expect(self, limits: HistoryLimits) -> None:
-        """Nothing is made for it."""
+        super().__init__(bus, self._top)
 
     async def append(
         self, channel: str, payload: bytes, limits: HistoryLimits, *, idempotency_key: str = ""
@@ -75,22 +70,6 @@ class MemoryHistory:
     async def remove(self, channel: str) -> None:
         self._check()
         self._broker.store.remove(history_subject(channel))
-
-    def follow(self, channel: str, receive: Receive, lost: Lost) -> Awaitable[Position]:
-        return self._followers.follow(channel, receive, lost)
-
-    def unfollow(self, channel: str) -> None:
-        self._followers.unfollow(channel)
-
-    def lose_all(self) -> None:
-        """End the following of all channels; called by the bus."""
-        self._followers.lose_all()
-
-    def refused(self, text: str) -> None:
-        """Do nothing: this kind of broker refuses no request of ours."""
-
-    def stop(self) -> None:
-        """Do nothing: nothing runs by itself."""
 
     async def _top(self, channel: str) -> Position:
         return (await self.since(channel, None, 0)).position

@@ -1,7 +1,6 @@
 """The history that a router keeps, as a process on its bus sees it."""
 
 import asyncio
-from collections.abc import Awaitable
 from typing import TYPE_CHECKING, cast
 
 from msgspec import structs
@@ -9,11 +8,9 @@ from msgspec import structs
 from ..history.base import (
     FollowingHistory,
     HistoryLimits,
-    Lost,
     Missed,
     Page,
     Position,
-    Receive,
 )
 from ..history.wire import (
     Answer,
@@ -25,7 +22,8 @@ from ..history.wire import (
     decode_answer,
     encode,
 )
-from .followers import Followers, check_append, history_subject
+from .bus_history import BusHistory
+from .followers import check_append, history_subject
 
 if TYPE_CHECKING:
     from .broker_bus import BrokerBus
@@ -35,16 +33,13 @@ if TYPE_CHECKING:
 _MAX_READS = 4
 
 
-class RouterHistory:
+class RouterHistory(BusHistory):
     """The store of a router; see :class:`~.history.base.History`."""
 
     def __init__(self, bus: "BrokerBus") -> None:
         self._bus = bus
-        self._followers = Followers(bus, self._top)
+        super().__init__(bus, self._top)
         self._reads = asyncio.Semaphore(_MAX_READS)
-
-    def expect(self, limits: HistoryLimits) -> None:
-        """Nothing is made for it."""
 
     async def append(
         self, channel: str, payload: bytes, limits: HistoryLimits, *, idempotency_key: str = ""
@@ -73,22 +68,6 @@ class RouterHistory:
 
     async def remove(self, channel: str) -> None:
         await self._ask(channel, Remove())
-
-    def follow(self, channel: str, receive: Receive, lost: Lost) -> Awaitable[Position]:
-        return self._followers.follow(channel, receive, lost)
-
-    def unfollow(self, channel: str) -> None:
-        self._followers.unfollow(channel)
-
-    def lose_all(self) -> None:
-        """End the following of all channels; called by the bus."""
-        self._followers.lose_all()
-
-    def refused(self, text: str) -> None:
-        """Do nothing: this kind of broker refuses no request of ours."""
-
-    def stop(self) -> None:
-        """Do nothing: nothing runs by itself."""
 
     async def _top(self, channel: str) -> Position:
         answer = await self._ask(channel, Since("", 0, 0))
