@@ -26,9 +26,10 @@ def admission(server: Server) -> Admission:
 
 def handshake_config(server: Server) -> HandshakeConfig:
     """Give what the handshakes of a server share."""
-    config = server.service._config  # noqa: SLF001 - what no operator needs to see
-    assert config is not None
-    return config
+    maker = server.service._maker  # noqa: SLF001 - what no operator needs to see
+    assert maker is not None
+    assert maker.config is not None
+    return maker.config
 
 
 class Waiting(NamedTuple):

@@ -320,7 +320,8 @@ async def on_close(connection: Connection, _code: int, _reason: str) -> None:
 def left(server: Server) -> dict[str, object]:
     """Find everything that would be more than nothing if connections were left."""
     service = server.service
-    heartbeat, acceptors = service._heartbeat, service._acceptors  # noqa: SLF001
+    maker, acceptors = service._maker, service._acceptors  # noqa: SLF001
+    heartbeat = None if maker is None else maker.heartbeat
     counts = admission(server)
     return {
         "present": service.present_count,

@@ -2,12 +2,19 @@
 
 import asyncio
 import importlib
+from collections import Counter
 from collections.abc import Callable, Mapping
+from contextvars import copy_context
 from typing import Any
 
+from ..cluster.node import Node
 from ..config.checks import asgi_application
+from ..config.settings import WorkerSettings
 from ..errors import ApplicationNotStarted, ConfigError
+from ..http.response import Response
 from ..log import logger
+from ..net.http_application import HttpApplication
+from ..request import Request
 from .lifecycle import user_location, waiting_for
 
 # For a task to end behind its last message, or when it is cancelled.
@@ -142,3 +149,56 @@ def _not_started(error: BaseException) -> ApplicationNotStarted:
     said = str(error).strip().splitlines()
     kind = type(error).__name__
     return ApplicationNotStarted(f"{kind}: {said[0]}" if said else kind, user_location(error))
+
+
+class ServedApplication:
+    """The application of a worker in this process, and the HTTP API in front of it."""
+
+    def __init__(self, settings: WorkerSettings, name: object, counts: Counter[str]) -> None:
+        self._settings = settings
+        self._name = name
+        self._counts = counts
+        self._http: HttpApplication | None = None
+        self._lifespan: Lifespan | None = None
+
+    @property
+    def http(self) -> HttpApplication:
+        """What answers requests, from the end of :meth:`start` on."""
+        assert self._http is not None
+        return self._http
+
+    async def start(self, node: Node, answer: Callable[[Request], Response | None]) -> None:
+        """Load it and run its startup; ``answer`` is asked about each request before it is."""
+        settings = self._settings
+        application: Application | None = None
+        state: dict[str, Any] = {}
+        if settings.http is not None:
+            application = load(settings.http)
+            self._lifespan = Lifespan(application, self._name)
+            await self._lifespan.start()
+            state = self._lifespan.state
+        if settings.api_key is not None:
+            from .api_application import ApiApplication
+
+            now = asyncio.get_running_loop().time
+            application = ApiApplication(node, settings.api_key, application, now)
+        assert application is not None
+        self._http = HttpApplication(
+            application,
+            name=str(self._name),
+            counts=self._counts,
+            answer=answer,
+            own_paths=filter(None, (settings.health_path, settings.live_path)),
+            max_requests=settings.limits.max_requests,
+            root_path=settings.http_root_path,
+            state=state,
+            context=copy_context(),
+        )
+
+    async def finish(self, seconds: float) -> None:
+        if self._http is not None:
+            await self._http.finish(seconds)
+
+    async def stop(self, deadline: float) -> None:
+        if self._lifespan is not None:
+            await self._lifespan.stop(deadline)

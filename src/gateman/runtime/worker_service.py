@@ -10,10 +10,8 @@ import socket
 import sys
 from collections import Counter
 from collections.abc import Callable, Collection, Sequence
-from contextvars import copy_context
 from functools import partial
 from itertools import islice
-from math import ceil
 from typing import TYPE_CHECKING, Any
 
 from .. import at_fork
@@ -25,38 +23,28 @@ from ..config.settings import WorkerSettings
 from ..connection import Connection, State
 from ..errors import ProtocolError
 from ..log import RateLimitedLogger
-from ..net.accepted_socket import AcceptConfig, PeerInfo, ProtocolFactory
 from ..net.acceptor import Acceptor
 from ..net.admission import Admission
-from ..net.arrivals import WatchedHandshake
-from ..net.certificate_wait import CertificateWait
-from ..net.connection_events import ConnectionContext, Decide
-from ..net.deadlines import Deadlines
-from ..net.handshake import Handshake
-from ..net.handshake_config import HandshakeConfig
-from ..net.heartbeat import Heartbeat
-from ..net.inflation import InflateTurns
+from ..net.connection_events import Decide
 from ..websocket.close import NO_LOGIN
-from ..websocket.deflate import Deflate
 from .arrival_watch import ArrivalWatch
 from .callback_runner import CallbackRunner
+from .connection_maker import ConnectionMaker
 from .connection_report import describe
+from .drain import Drain
 from .lifecycle import last_share, started, stopped
 from .plain_answers import PlainAnswers
 from .timer import process_timers
 
 if TYPE_CHECKING:
-    from ..net.http_application import HttpApplication, ServedConnection
+    from ..net.http_application import ServedConnection
     from ..tls.contexts import TlsContexts
-    from .asgi import Lifespan
+    from .asgi import ServedApplication
     from .health import Health
     from .measurements import Measurements
 
 # For listening sockets, logs, and files that the application opens.
 _RESERVED_DESCRIPTORS = 64
-
-# How often a drain closes the connections that are due.
-_DRAIN_STEP = 0.05  # seconds
 
 
 class WorkerService:
@@ -94,10 +82,8 @@ class WorkerService:
         self._present: set[Connection] = set()
         self._emptied: asyncio.Future[None] | None = None
         self._acceptors: dict[socket.socket, Acceptor] = {}
-        self._accept_config: AcceptConfig | None = None
         self._event_handlers: list[EventHandler] = []
-        self._config: HandshakeConfig | None = None
-        self._deadlines: Deadlines | None = None
+        self._maker: ConnectionMaker | None = None
         self._membership: ConnectionMembership | None = None
         self._past_messages = 0
         self._admission = Admission(
@@ -105,8 +91,7 @@ class WorkerService:
         )
         at_fork.give_up_all(self, WorkerService._descriptors)
         self._is_draining = False
-        self._application: HttpApplication | None = None
-        self._lifespan: Lifespan | None = None
+        self._served: ServedApplication | None = None
         self._health: Health | None = None
         self._arrival_watch = ArrivalWatch(self._loop)
         self._plain_answers = PlainAnswers(
@@ -114,7 +99,6 @@ class WorkerService:
             problem=lambda: self.problem,
             answered=None if measurements is None else measurements.request_answered,
         )
-        self._heartbeat = _heartbeat_of(settings, self._loop)
 
     def _descriptors(self) -> list[int]:
         return [file.fileno() for file in self._admission.files]
@@ -132,7 +116,13 @@ class WorkerService:
         await started(self._functions, self._worker)
         self._callback_runner.begin()
         if self.settings.http is not None or self.settings.api_key is not None:
-            await self._start_application(membership)
+            # Imported here, as most services have no HTTP application.
+            from .asgi import ServedApplication
+
+            self._served = ServedApplication(self.settings, self, self.counts)
+            await self._served.start(
+                membership.local_node, self._plain_answers.answer_before_application
+            )
         if "on_health" in self._functions:
             # Imported here, as most services have none.
             from .health import Health
@@ -157,71 +147,19 @@ class WorkerService:
             membership.local_node.local_clients.check_challenges = lambda text: readiness.answer(
                 settings.acme, text
             )
-        timeouts = settings.timeouts
-        self._deadlines = deadlines = Deadlines(self._loop)
-        context = ConnectionContext(
-            loop=self._loop,
-            limits=settings.limits,
-            timeouts=timeouts,
-            events=self,
-            slow_consumer=settings.slow_consumer,
-            compression=settings.compression,
-            deadlines=deadlines,
-            heartbeat=self._heartbeat,
-            inflate_turns=InflateTurns(
-                self._loop, (settings.compression or Deflate()).max_inflated_per_turn
-            ),
-            **self._of_connections(),
-        )
-        ping_interval = timeouts.ping_interval
-        is_websocket = settings.listen.is_websocket
-        waiting = CertificateWait(self._loop)
-        if settings.contexts is not None:
-            settings.contexts.on_taken_up = waiting.resume
-        self._accept_config = AcceptConfig(
-            certificate_wait=waiting,
-            deadlines=deadlines,
-            make_protocol=(
-                self._make_handshakes(context) if is_websocket else self._make_links(context)
-            ),
-            events=self,
-            contexts=settings.contexts,
-            trusted_proxies=settings.trusted_proxies,
-            requires_proxy=settings.requires_proxy,
-            handshake_timeout=timeouts.handshake,
-            close_timeout=timeouts.close,
-            user_timeout=None if ping_interval is None else ping_interval + timeouts.pong,
-            speaks_http=is_websocket,
-            keepalive=None if is_websocket else ping_interval,
+        self._maker = ConnectionMaker(
+            settings,
+            self._worker,
+            self,
+            admission=self._admission,
+            arrival_watch=self._arrival_watch,
+            plain_answers=self._plain_answers,
+            application=None if self._served is None else self._served.http,
+            measurements=self.measurements,
+            of_connections=self._of_connections(),
+            of_handshakes=self._of_handshakes(),
         )
         self.accept(sockets)
-
-    def _make_handshakes(self, context: ConnectionContext) -> ProtocolFactory:
-        settings = self.settings
-        self._config = config = HandshakeConfig(
-            context,
-            self._worker,
-            admission=self._admission,
-            allowed_origins=settings.allowed_origins,
-            subprotocols=settings.subprotocols,
-            trusted_proxies=settings.trusted_proxies,
-            contexts=settings.contexts,
-            answer_plain=self._plain_answers.answer,
-            **self._of_handshakes(),
-        )
-        return lambda peer_info: self._make_handshake(config, peer_info)
-
-    def _make_links(self, context: ConnectionContext) -> ProtocolFactory:
-        # Imported here: a WebSocket service needs none of it.
-        from ..net.packet_link import MeasuredPacketLink, PacketConfig, PacketLink
-
-        protocol = self.settings.protocol
-        if protocol is None:
-            raise RuntimeError("a WebSocket worker has no packets")
-        if self.measurements is None:
-            return partial(PacketLink, PacketConfig(context, self._worker, protocol, None))
-        traffic = self.measurements.traffic
-        return partial(MeasuredPacketLink, PacketConfig(context, self._worker, protocol, traffic))
 
     def _of_connections(self) -> dict[str, Any]:
         """Return what a subclass adds to the context of connections."""
@@ -243,44 +181,13 @@ class WorkerService:
             "report": report,
         }
 
-    async def _start_application(self, membership: ConnectionMembership) -> None:
-        # Imported here, as most services have no HTTP application.
-        from ..net.http_application import HttpApplication
-        from .asgi import Lifespan, load
-
-        application: Callable[..., Any] | None = None
-        state: dict[str, Any] = {}
-        if self.settings.http is not None:
-            application = load(self.settings.http)
-            self._lifespan = Lifespan(application, self)
-            await self._lifespan.start()
-            state = self._lifespan.state
-        if self.settings.api_key is not None:
-            from .api_application import ApiApplication
-
-            application = ApiApplication(
-                membership.local_node, self.settings.api_key, application, self._loop.time
-            )
-        assert application is not None
-        self._application = HttpApplication(
-            application,
-            name=str(self),
-            counts=self.counts,
-            answer=self._plain_answers.answer_before_application,
-            own_paths=filter(None, (self.settings.health_path, self.settings.live_path)),
-            max_requests=self.settings.limits.max_requests,
-            root_path=self.settings.http_root_path,
-            state=state,
-            context=copy_context(),
-        )
-
     def accept(self, sockets: Collection[socket.socket]) -> None:
         """Accept on exactly these sockets from now on; connections accepted on others continue."""
-        if self._accept_config is None:
+        if self._maker is None:
             raise RuntimeError(f"{self} was not started")
         for sock in sockets:
             if sock not in self._acceptors:
-                self._acceptors[sock] = Acceptor(sock, self._accept_config, self._admission)
+                self._acceptors[sock] = Acceptor(sock, self._maker.accept_config, self._admission)
         for sock, acceptor in self._acceptors.items():
             if sock in sockets:
                 acceptor.start()
@@ -292,56 +199,35 @@ class WorkerService:
     ) -> None:
         """Answer health checks with 503, refuse handshakes, and close the connections in steps."""
         del may_stay
-        # A client that was accepted before may finish its handshake, and is closed then: so the
-        # drain may last longer than the window.
-        begun_at = self._loop.time()
-        longest = max(window, self.settings.timeouts.handshake)
         self._is_draining = self._admission.is_draining = True
-        if self._application is not None:
-            self._application.drain()
-        closed = 0
-        # Connections that are closed behind what has arrived.
-        ending: set[Connection] = set()
-        while self._has_clients():
-            elapsed = self._loop.time() - begun_at
-            is_open: list[Connection | ServedConnection] = [
-                one
-                for one in self.connections.values()
-                if one.state is State.OPEN and one not in ending
-            ]
-            if self._application is not None:
-                is_open += self._application.streams()
-            due = ceil((closed + len(is_open)) * min(elapsed / window, 1)) - closed
-            for connection in islice(is_open, max(due, 0)):
-                if self.settings.listen.is_websocket or not isinstance(connection, Connection):
-                    connection.close(code, reason)
-                else:
-                    # Its client cannot know which of its messages were handled: all that have
-                    # arrived are.
-                    ending.add(connection)
-                    self._callback_runner.call_behind(connection, connection.close, code, reason)
-                closed += 1
-            if elapsed >= longest or (elapsed >= window and not self._is_arriving()):
-                break
-            if self._present:
-                await self._wait_until_empty(_DRAIN_STEP)
+        application = None if self._served is None else self._served.http
+        if application is not None:
+            application.drain()
+
+        def close(connection: "Connection | ServedConnection") -> None:
+            if self.settings.listen.is_websocket or not isinstance(connection, Connection):
+                connection.close(code, reason)
             else:
-                await asyncio.sleep(_DRAIN_STEP)
+                # Its client cannot know which of its messages were handled: all that have
+                # arrived are.
+                self._callback_runner.call_behind(connection, connection.close, code, reason)
 
-    def _has_clients(self) -> bool:
-        return any(not _is_late(one) for one in self._present) or self._is_arriving()
-
-    def _is_arriving(self) -> bool:
-        return any(one.early_count for one in self._acceptors.values()) or any(
-            one.state is State.CONNECTING and not _is_late(one) for one in self._present
+        drain = Drain(
+            self._present,
+            self.connections,
+            self._acceptors.values(),
+            application,
+            close=close,
+            wait_until_empty=self._wait_until_empty,
         )
+        await drain.run(window, max(window, self.settings.timeouts.handshake))
 
     async def stop(self, code: int, reason: str) -> None:
         """Close all connections, then run ``on_worker_stop``, all within ``timeouts.shutdown``."""
         shutdown = self.settings.timeouts.shutdown
         deadline = self._loop.time() + shutdown
         clients_until = deadline - last_share(
-            self._functions, shutdown, has_application=self._application is not None
+            self._functions, shutdown, has_application=self._served is not None
         )
         self._is_draining = True
         for acceptor in self._acceptors.values():
@@ -352,22 +238,20 @@ class WorkerService:
         await self._wait_until_empty(clients_until - self._loop.time())
         for connection in list(self._present):
             connection.destroy()
-        for rejected in list(self._config.rejected if self._config is not None else ()):
-            rejected.close(code, reason)
+        if self._maker is not None:
+            self._maker.close_rejected(code, reason)
         await self._wait_until_empty(1.0)
-        if self._application is not None:
-            await self._application.finish(clients_until - self._loop.time())
+        if self._served is not None:
+            await self._served.finish(clients_until - self._loop.time())
         await self._callback_runner.finish(clients_until - self._loop.time())
-        if self._deadlines is not None:
-            self._deadlines.stop()
-        if self._heartbeat is not None:
-            self._heartbeat.stop()
+        if self._maker is not None:
+            self._maker.stop()
         self._arrival_watch.stop()
         if self._health is not None:
             await self._health.stop()
         await self._finish_events(clients_until)
-        if self._lifespan is not None:
-            await self._lifespan.stop(deadline)
+        if self._served is not None:
+            await self._served.stop(deadline)
         await stopped(self._functions, self._worker, self, deadline)
 
     async def _finish_events(self, deadline: float) -> None:
@@ -483,17 +367,6 @@ class WorkerService:
         """Report what arrives with the doctor's nonce."""
         return self._arrival_watch.report(nonce)
 
-    def _make_handshake(self, config: HandshakeConfig, peer_info: PeerInfo) -> Handshake:
-        arrivals = self._arrival_watch.arrivals
-        if self._application is not None:
-            # Imported here, as most services have no HTTP application; it is loaded.
-            from ..net.http_connection import make_connection
-
-            return make_connection(config, peer_info, self._application, arrivals)
-        if arrivals is None:
-            return Handshake(config, peer_info)
-        return WatchedHandshake(config, peer_info, arrivals)
-
     def after(
         self,
         connection: Connection,
@@ -554,23 +427,6 @@ class WorkerService:
     def __str__(self) -> str:
         """Name it for a log line."""
         return self.settings.name
-
-
-def _is_late(connection: Connection) -> bool:
-    """Tell whether it was accepted during the drain, for a health check or to be refused."""
-    permit = connection.permit
-    return permit is not None and permit.is_late
-
-
-def _heartbeat_of(settings: WorkerSettings, loop: asyncio.AbstractEventLoop) -> Heartbeat | None:
-    timeouts = settings.timeouts
-    if settings.listen.is_websocket:
-        interval, answer_time = timeouts.ping_interval, timeouts.pong
-    else:
-        # A silent client is looked at once in this interval, and there is no ping.
-        idle = timeouts.idle
-        interval, answer_time = (None, 0.0) if idle is None else (min(idle / 8, 60.0), idle)
-    return None if interval is None else Heartbeat(loop, interval, answer_time)
 
 
 def _descriptors_left() -> int:
