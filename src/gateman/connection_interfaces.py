@@ -72,6 +72,9 @@ class MessageSender(Protocol):
     def as_payload(self, message: object) -> tuple[int, bytes]:
         """Turn what an application sends into an opcode and bytes that no longer change."""
 
+    def carries(self, kind: int) -> bool:
+        """Whether the client's protocol has such messages: text (1), binary (2) or JSON (3)."""
+
     def encode(self, opcode: int, payload: bytes) -> bytes:
         """Make a frame."""
 

@@ -1,9 +1,13 @@
 """Packets on their way out: in order, joined where that saves writes, and counted."""
 
 from collections.abc import Callable
+from typing import Any
 
 from gateman import Connection, SendResult
-from gateman.net.packet_send_buffer import PacketSendBuffer
+from gateman.net.packet_send_buffer import PacketEncoder, PacketSendBuffer
+from gateman.protocols.frame import Frame
+from gateman.protocols.raw import Raw
+from gateman.protocols.text import Text
 from tests.support.loop import on_loop
 from tests.support.server import serve
 
@@ -44,3 +48,36 @@ async def test_nothing_is_sent_after_the_end() -> None:
         client.end()
         assert (await client.read_end())[0] == b""
         assert [*results, again[0]()] == [SendResult.CLOSED] * 2
+
+
+class Sums:
+    """A protocol of an application, whose messages are numbers."""
+
+    encoded = 0
+
+    def packet_size(self, data: bytearray) -> int:
+        return len(data)
+
+    def decode(self, packet: bytes) -> int:
+        return len(packet)
+
+    def encode(self, message: Any) -> bytes:
+        self.encoded += 1
+        return bytes(message + 1)
+
+
+def test_what_a_protocol_carries_is_asked_once() -> None:
+    """Awaited messages of the hub are counted for clients of protocols that have such messages."""
+    context: Any = None
+    sums = Sums()
+    encoders = [PacketEncoder(protocol, context) for protocol in (Text(), Frame(), Raw(), sums)]
+    for _ in range(2):
+        carried = [[one.carries(kind) for kind in (1, 2, 3)] for one in encoders]
+        assert carried == [
+            [True, True, True],
+            [True, True, True],
+            [True, True, True],
+            [False, False, False],
+        ]
+
+    assert sums.encoded == 2

@@ -28,6 +28,10 @@ class FakeSendBuffer:
         self.takes_frames = False
         self.key: Key | None = None
 
+    def carries(self, _kind: int) -> bool:
+        """Take every kind of message."""
+        return True
+
     def encode(self, opcode: int, payload: bytes) -> bytes:
         """Make no frame: nobody asks for one."""
         raise NotImplementedError

@@ -27,7 +27,7 @@ from .names import (
     NodeId,
     Uid,
 )
-from .publication import BINARY, PACKED, ClientInfo, unpack
+from .publication import BINARY, PACKED, TEXT, ClientInfo, unpack
 
 VERSION = 3
 
@@ -248,11 +248,12 @@ class NodeTotals(Struct, frozen=True, array_like=True, forbid_unknown_fields=Tru
 
 
 class Audience(Struct, frozen=True, array_like=True, forbid_unknown_fields=True):
-    """The recipients of a message."""
+    """The recipients of a message of a kind."""
 
     target: Target
     names: tuple[Annotated[str, _Name], ...]
     exclude: tuple[_Client, ...]
+    kind: _Kind = TEXT
 
 
 class QueryRequest(Struct, frozen=True, array_like=True, forbid_unknown_fields=True, tag="q"):

@@ -273,10 +273,10 @@ class Hub(HubChannels):
             exclude: Client ids that do not get it.
 
         Returns:
-            May be awaited: the number of clients in all processes that it was sent to. It does not
-            say whether they have read it. Awaiting asks all
-            processes, and raises :class:`~gateman.errors.PartialResult` if one does not answer in
-            time; its ``value`` counts the clients of the others.
+            May be awaited: the number of clients in all processes that it was sent to, without
+            those whose protocol has no such messages. It does not say whether they have read it.
+            Awaiting asks all processes, and raises :class:`~gateman.errors.PartialResult` if one
+            does not answer in time; its ``value`` counts the clients of the others.
         """
         return self._send(Target.UIDS, check_several(check_uid, uid), message, exclude)
 
@@ -295,7 +295,7 @@ class Hub(HubChannels):
         sender = self.local_node.sender
         kind, payload = as_message(message)
         sender.send_to_client(client_id, kind, payload)
-        return Confirmation(sender.count, (_CLIENTS, (client_id,), ()))
+        return Confirmation(sender.count, (_CLIENTS, (client_id,), (), kind))
 
     def send_to_clients(self, clients: Iterable[str], message: Message) -> Confirmation[int]:
         """
@@ -310,8 +310,9 @@ class Hub(HubChannels):
         """
         client_ids = check_client_ids(clients)
         sender = self.local_node.sender
-        sender.send_to_clients(client_ids, *as_message(message))
-        return Confirmation(sender.count, (_CLIENTS, client_ids, ()))
+        kind, payload = as_message(message)
+        sender.send_to_clients(client_ids, kind, payload)
+        return Confirmation(sender.count, (_CLIENTS, client_ids, (), kind))
 
     def _send(
         self, target: Target, names: tuple[str, ...], message: Message, exclude: Names
@@ -322,7 +323,7 @@ class Hub(HubChannels):
         appended: Appended = ()
         if target is Target.ALL or names:
             appended = sender.send(target, names, kind, payload, excluded)
-        return Confirmation(sender.count, (target, names, excluded, appended))
+        return Confirmation(sender.count, (target, names, excluded, kind, appended))
 
     def send_event(self, topic: str, data: Any = None) -> None:
         """

@@ -188,12 +188,13 @@ class LocalClients:
         )
 
     def count(self, audience: Audience) -> int:
-        """Count the local recipients of a message, without those whose connection is closing."""
+        """Count the local clients that get a message: not those that close, or cannot carry it."""
         members = self._members(audience.target, audience.names)
         if audience.exclude:
             excluded = set(map(self.registry.member, audience.exclude))
             members = tuple(member for member in members if member not in excluded)
-        count = sum(not member.is_closed for member in members)
+        kind = audience.kind
+        count = sum(not member.is_closed and member.carries(kind) for member in members)
         if audience.target is Target.CLIENTS:
             count += sum(client in self._connecting for client in audience.names)
         return count

@@ -107,12 +107,13 @@ class Sender:
         target: Target,
         names: tuple[str, ...],
         exclude: tuple[ClientId, ...],
+        kind: int,
         appended: Appended = (),
     ) -> int:
         """Count the recipients of a message, with a query that follows it on the bus."""
         await position_of(appended)
         values, missing = await self._query_client.ask_all(
-            Query.COUNT_AUDIENCE, "", audience=Audience(target, names, exclude)
+            Query.COUNT_AUDIENCE, "", audience=Audience(target, names, exclude, kind)
         )
         if missing:
             raise PartialResult(sum(values), missing)

@@ -27,6 +27,7 @@ from .traffic import Traffic
 # Instead of a WebSocket's opcode: the payload is a packet.
 _PACKET = 0
 _TEXT = 1
+_BINARY = 2
 
 # Globals of the module: an attribute of an enum class costs 40 ns, a global 10.
 _DIRECT = SendState.DIRECT
@@ -39,7 +40,7 @@ _SENT = SendResult.SENT
 class PacketEncoder:
     """Makes packets of the hub's messages, for all connections of one worker."""
 
-    __slots__ = ("_context", "_counted", "key", "protocol")
+    __slots__ = ("_carried", "_context", "_counted", "key", "protocol")
 
     def __init__(self, protocol: PacketProtocol, context: ConnectionContext) -> None:
         self.protocol = protocol
@@ -47,6 +48,8 @@ class PacketEncoder:
         # Unlike the key of any WebSocket, and of any other protocol.
         self.key = (-1, id(protocol))
         self._counted: tuple[bytes, int] = (b"", 0)
+        # Whether text (False) or bytes (True) can be packets.
+        self._carried: dict[bool, bool] = {}
 
     def encode(self, opcode: int, payload: str | bytes) -> bytes | None:
         """Make a packet; ``None`` if the protocol cannot carry the message."""
@@ -65,6 +68,17 @@ class PacketEncoder:
                 f".encode raised {type(error).__name__}: {error}",
             )
         return None
+
+    def carries(self, kind: int) -> bool:
+        """Whether the protocol has packets for text or for bytes; asked once, with a character."""
+        is_binary = kind == _BINARY
+        if is_binary not in self._carried:
+            try:
+                self.protocol.encode(b"x" if is_binary else "x")
+                self._carried[is_binary] = True
+            except Exception:  # noqa: BLE001 - as in `encode`, which reports it
+                self._carried[is_binary] = False
+        return self._carried[is_binary]
 
     def count(self, packets: bytes) -> int:
         """Count joined packets; the fan-out writes the same bytes object to many clients."""
@@ -138,6 +152,9 @@ class PacketSendBuffer(SendBuffer):
             self.dropped += 1
             return SendResult.DROPPED
         return self.send(_PACKET, packet)
+
+    def carries(self, kind: int) -> bool:
+        return self._encoder.carries(kind)
 
     def encode(self, opcode: int, payload: bytes) -> bytes:
         """Make a packet for all connections that have the same key; empty if there can be none."""

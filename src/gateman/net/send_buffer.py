@@ -183,6 +183,10 @@ class SendBuffer:
             return self._keep_early(opcode, data)
         return self._enqueue(self._queue, opcode, data)
 
+    def carries(self, _kind: int) -> bool:
+        """Tell that a WebSocket carries every kind of message."""
+        return True
+
     def open(self, send: Any, deflater: Deflater | None) -> None:
         """Start sending with picows' ``send``, after the 101."""
         self._deflater = deflater

@@ -106,6 +106,9 @@ class ClientSends(SendBuffer):
                 return b""
         return super().encode(opcode, payload)
 
+    def carries(self, kind: int) -> bool:
+        return kind != BINARY or self.codec.is_binary
+
     def as_payload(self, message: object) -> tuple[int, bytes]:
         """Turn what an application sends to this client into an opcode and a payload."""
         kind, payload = as_message(message)
