@@ -37,14 +37,11 @@ from ..websocket.close import NO_CLOSE
 from .accepted_socket import PeerInfo
 from .admission import TOO_MANY_REQUESTS, Refusal
 from .aiofastnet_adapter import resume_tls_reading
-from .arrivals import Arrivals, Watched
 from .handshake import Handshake, Stage
 from .handshake_config import HandshakeConfig
 from .http_application import HttpApplication
+from .transfer_time import TransferTime
 from .uvicorn_adapter import UvicornProtocol
-
-# As Apache's mod_reqtimeout: what a body has to arrive with.
-_MIN_RATE = 500  # bytes per second
 
 # The two parsers disagree, or the one that the application has finds a mistake.
 _NO_END = HandshakeError(400, "The body of the request is malformed.")
@@ -82,11 +79,9 @@ class HttpConnection(Handshake):
         "_max_header_count",
         "_pauses",
         "_protocol",
-        "_receive_until",
         "_request",
-        "_send_until",
         "_sent_headers",
-        "_unsent",
+        "_transfer",
     )
 
     def __init__(
@@ -115,9 +110,7 @@ class HttpConnection(Handshake):
         self._is_head_late = False  # whether a part of the next head has arrived
         self._pauses = 0
         self._idle_from = 0.0
-        # By the loop's clock; infinity where nothing is waited for.
-        self._receive_until = self._send_until = math.inf
-        self._unsent = 0
+        self._transfer = TransferTime(config.context.timeouts.transfer)
 
     # What the transport calls.
 
@@ -146,11 +139,12 @@ class HttpConnection(Handshake):
         """Let the application wait for the client to read."""
         if self._stage is Stage.SERVING and self._protocol is not None:
             self._protocol.pause_writing()
-            self._unsent = self._transport.get_write_buffer_size()
-            self._send_until = self._set_deadline(self._config.context.timeouts.transfer)
+            context = self._config.context
+            unsent = self._transport.get_write_buffer_size()
+            context.deadlines.add(self, self._transfer.send(unsent, context.loop.time()))
 
     def resume_writing(self) -> None:
-        self._send_until = math.inf
+        self._transfer.stop_sending()
         if self._protocol is not None:
             self._protocol.resume_writing()
         if self._is_next_due:
@@ -324,8 +318,12 @@ class HttpConnection(Handshake):
             elif self._received:
                 self._pause_reading(_NEXT_WAITS)
             return
-        self._receive_until = self._set_deadline(self._config.context.timeouts.transfer)
+        self._await_body()
         self._take_body()
+
+    def _await_body(self) -> None:
+        context = self._config.context
+        context.deadlines.add(self, self._transfer.receive(context.loop.time()))
 
     def _take_body(self) -> None:
         """Pass a part of the body on; what follows it waits."""
@@ -347,20 +345,12 @@ class HttpConnection(Handshake):
                 self._fail(_NO_END)
                 return
             if not body.is_complete:
-                self._extend_time(size)
+                self._transfer.received(size, self._config.context.loop.time())
                 return
             self._body = None
-            self._receive_until = math.inf
+            self._transfer.stop_receiving()
         if received:
             self._pause_reading(_NEXT_WAITS)
-
-    def _extend_time(self, size: int) -> None:
-        if self._receive_until < math.inf:
-            context = self._config.context
-            self._receive_until = min(
-                self._receive_until + size / _MIN_RATE,
-                context.loop.time() + context.timeouts.transfer,
-            )
 
     def _fail(self, error: HandshakeError) -> None:
         """Refuse the rest of a request; the application learns that its client is gone."""
@@ -384,7 +374,7 @@ class HttpConnection(Handshake):
             return
         if self._protocol.sink.is_held:
             self._protocol.sink.flush()
-        if self._send_until < math.inf:
+        if self._transfer.send_until < math.inf:
             # More responses would wait in this process, without a bound.
             self._is_next_due = True
         else:
@@ -415,12 +405,12 @@ class HttpConnection(Handshake):
 
     def pause_body(self) -> None:
         self._pause_reading(_BODY_WAITS)
-        self._receive_until = math.inf
+        self._transfer.stop_receiving()
 
     def resume_body(self) -> None:
         self._resume_reading(_BODY_WAITS)
         if self._body is not None:
-            self._receive_until = self._set_deadline(self._config.context.timeouts.transfer)
+            self._await_body()
 
     # From one request to the next.
 
@@ -450,7 +440,7 @@ class HttpConnection(Handshake):
             self._read_head()
 
     def _end_served(self) -> None:
-        if self._send_until < math.inf:
+        if self._transfer.send_until < math.inf:
             # The rest of a large response has the time that its client needs.
             self._is_last = self._is_next_due = True
         else:
@@ -508,11 +498,7 @@ class HttpConnection(Handshake):
     def _check_transfer(self) -> None:
         context = self._config.context
         now = context.loop.time()
-        unsent = self._transport.get_write_buffer_size()
-        if self._send_until <= now and unsent < self._unsent:
-            self._unsent = unsent
-            self._send_until = now + context.timeouts.transfer
-        until = min(self._receive_until, self._send_until)
+        until = self._transfer.until(self._transport.get_write_buffer_size(), now)
         if until <= now:
             context.events.noticed("http_transfer_timeout", "")
             self.abort(*NO_CLOSE)
@@ -530,33 +516,3 @@ class HttpConnection(Handshake):
             self._protocol.disconnect()
         self._leave()
         super()._connection_lost()
-
-
-class WatchedHttpConnection(Watched, HttpConnection):
-    """A connection that arrives while the doctor looks."""
-
-    def __init__(
-        self,
-        config: HandshakeConfig,
-        peer_info: PeerInfo,
-        application: HttpApplication,
-        arrivals: Arrivals,
-    ) -> None:
-        HttpConnection.__init__(self, config, peer_info, application)
-        self._watch(arrivals)
-
-    def response_started(self, status: object, headers: list[tuple[bytes, bytes]]) -> None:
-        super().response_started(status, headers)
-        self._arrived(status if isinstance(status, int) else None)
-
-
-def make_connection(
-    config: HandshakeConfig,
-    peer_info: PeerInfo,
-    application: HttpApplication,
-    arrivals: Arrivals | None,
-) -> HttpConnection:
-    """Make the protocol of a connection; ``arrivals`` while the doctor looks."""
-    if arrivals is None:
-        return HttpConnection(config, peer_info, application)
-    return WatchedHttpConnection(config, peer_info, application, arrivals)

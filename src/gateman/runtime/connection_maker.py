@@ -103,9 +103,13 @@ class ConnectionMaker:
         arrivals = self._arrival_watch.arrivals
         if self._application is not None:
             # Imported here, as most services have no HTTP application; it is loaded.
-            from ..net.http_connection import make_connection
+            from ..net.http_connection import HttpConnection
 
-            return make_connection(config, peer_info, self._application, arrivals)
+            if arrivals is None:
+                return HttpConnection(config, peer_info, self._application)
+            from ..net.watched_http_connection import WatchedHttpConnection
+
+            return WatchedHttpConnection(config, peer_info, self._application, arrivals)
         if arrivals is None:
             return Handshake(config, peer_info)
         return WatchedHandshake(config, peer_info, arrivals)
