@@ -4,7 +4,7 @@ from typing import Any
 
 import pytest
 
-from gateman import Channel, ConfigError, HubError, hub
+from gateman import Channel, ConfigError, Connection, HubError, hub
 from tests.support.client_talk import service
 from tests.support.loop import on_loop
 
@@ -93,3 +93,22 @@ async def test_one_message_that_python_cannot_read_hides_no_others() -> None:
         assert await ann.answer(7) == {"publish": {}}
         await hub.publish("room", 1)
         assert values(await hub.history("room")) == [b"[1e999]", 1]
+
+
+@on_loop
+async def test_a_personal_channel_is_no_group() -> None:
+    """Whoever sends to it as a group hears so; otherwise the message would reach nobody."""
+
+    def on_client_connect(connection: Connection, _token: str, _data: Any) -> None:
+        connection.bind("ann")
+
+    async with service(on_client_connect, channels=CHANNELS) as client:
+        ann = await client()
+        with pytest.raises(ConfigError, match="use the uid 'ann' with bind\\(\\) or send_to_uid"):
+            hub.send_to_group(["room", "#ann"], "nobody")
+        for ask in (hub.presence, hub.presence_stats, hub.clients_of_group, hub.count_group):
+            with pytest.raises(ConfigError, match="is a user's personal channel, and no group"):
+                await ask("#ann")
+        await hub.publish("#ann", "own")
+
+        assert (await ann.push())["pub"]["data"] == "own"

@@ -5,6 +5,7 @@ import pytest
 from gateman.cluster.names import (
     ClientId,
     NodeId,
+    check_channel,
     check_client_id,
     check_group,
     check_uid,
@@ -52,6 +53,18 @@ def test_invalid_names_are_refused_with_one_sentence(name: object, sentence: str
         check_group(name)
 
     assert str(caught.value) == sentence
+
+
+def test_a_personal_channel_is_no_group() -> None:
+    """Nobody would be in it: the clients of a user are reached by the uid."""
+    with pytest.raises(ConfigError) as caught:
+        check_group("#ann")
+
+    assert str(caught.value) == (
+        "'#ann' is a user's personal channel, and no group: use the uid 'ann' with bind() or"
+        " send_to_uid(), or give the group a name without #."
+    )
+    assert (check_channel("#ann"), check_uid("#ann"), check_group("a#")) == ("#ann", "#ann", "a#")
 
 
 def test_a_uid_is_called_a_uid() -> None:

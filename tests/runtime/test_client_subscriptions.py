@@ -11,7 +11,8 @@ from gateman.clients.channel import ChannelRules
 from gateman.clients.json_codec import JSON
 from gateman.clients.limits import ClientLimits
 from gateman.clients.session import Action, ClientSession, Send
-from gateman.cluster.names import ClientId
+from gateman.cluster.envelope import Join
+from gateman.cluster.names import ClientId, Group
 from gateman.cluster.node import Node
 from gateman.runtime.client import Client
 from gateman.runtime.client_presence import ClientPresence
@@ -155,11 +156,18 @@ async def test_personal_channels_are_no_groups(caplog: pytest.LogCaptureFixture)
         ann = await client()
         assert await ann.ask(rpc={"method": "join", "data": "#tom"}) == {
             "rpc": {
-                "data": "'#tom' is a user's personal channel, and no group: bind the connection to"
-                " the user, with connection.bind()."
+                "data": "'#tom' is a user's personal channel, and no group: use the uid 'tom' with"
+                " bind() or send_to_uid(), or give the group a name without #."
             }
         }
-        await hub.join_group(ann.hello["connect"]["client"], "#tom")
+        client_id = ann.hello["connect"]["client"]
+        refused = pytest.raises(ConfigError, match="is a user's personal channel, and no group")
+        with refused:
+            hub.join_group(client_id, "#tom")
+        with refused:
+            hub.send_to_group("#tom", "hello")
+        # Other processes check as well; what they send all the same is ignored, and told.
+        hub.local_node.actions.do(Join(client_id, Group("#tom")))
         assert [one.message for one in caplog.records] == [
             "a client cannot join the group '#tom', as names with '#' are users' personal channels:"
             " bind it to the user instead"

@@ -8,9 +8,8 @@ before a prefix, and a longer prefix before a shorter one.
 from collections.abc import Mapping
 from dataclasses import dataclass, fields
 
-from ..cluster.names import MAX_NAME_SIZE
+from ..cluster.names import MAX_NAME_SIZE, PERSONAL
 from ..cluster.patterns import Patterns
-from ..cluster.publication import PERSONAL
 from ..errors import ConfigError
 from ..history.base import HistoryLimits
 from ..options import fixed, is_positive, option

@@ -18,7 +18,14 @@ from .envelope import (
     check_session,
 )
 from .membership import binding
-from .names import Names, check_client_id, check_client_ids, check_group, check_uid
+from .names import (
+    Names,
+    check_channel,
+    check_client_id,
+    check_client_ids,
+    check_group,
+    check_uid,
+)
 from .publication import as_message
 from .queries import HubQueries
 
@@ -157,7 +164,7 @@ class HubActions(HubQueries):
         Returns:
             May be awaited: returns when it is in effect.
         """
-        return self.local_node.actions.do(Leave(check_client_id(client), check_group(group)))
+        return self.local_node.actions.do(Leave(check_client_id(client), check_channel(group)))
 
     def dissolve_group(self, group: str) -> Confirmation[None]:
         """

@@ -10,12 +10,11 @@ from ..errors import BusError, ConfigError, EnvelopeError, HubError
 from .confirmation import Confirmation
 from .envelope import Target
 from .hub_actions import HubActions, Message
-from .names import check_group, check_uid
+from .names import PERSONAL, check_group, check_uid
 from .node_channels import position_of
 from .publication import (
     BINARY,
     PACKED,
-    PERSONAL,
     TEXT,
     ClientInfo,
     PackedPublication,

@@ -3,13 +3,11 @@
 from collections.abc import Sized
 
 from ..connection import Connection, State
-from ..errors import ConfigError
 from ..websocket.close import check_close
 from .confirmation import DONE, Confirmation
 from .envelope import Bind, BindOnly, ClientAction, Join, Leave, Unbind
-from .names import ClientId, check_group, check_uid, client_id
+from .names import ClientId, check_channel, check_group, check_uid, client_id
 from .node import Node
-from .publication import PERSONAL
 
 # Connections of one service from start to end: a million per second, for twelve days.
 _MAX_CONNECTIONS = 1 << 40
@@ -72,16 +70,10 @@ class ConnectionMembership:
         return registry.uid_of(client) if client in registry else None
 
     def join(self, connection: Connection, group: str) -> Confirmation[None]:
-        name = check_group(group)
-        if connection.send_buffer.has_channels and name.startswith(PERSONAL):
-            raise ConfigError(
-                f"{name!r:.40} is a user's personal channel, and no group",
-                "bind the connection to the user, with connection.bind()",
-            )
-        return self._do(connection, Join(self.client_id(connection), name))
+        return self._do(connection, Join(self.client_id(connection), check_group(group)))
 
     def leave(self, connection: Connection, group: str) -> Confirmation[None]:
-        return self._do(connection, Leave(self.client_id(connection), check_group(group)))
+        return self._do(connection, Leave(self.client_id(connection), check_channel(group)))
 
     def bind(
         self, connection: Connection, uid: str, *, only: bool, code: int, reason: str

@@ -20,6 +20,9 @@ NodeId = NewType("NodeId", str)
 Names = str | Iterable[str]
 """One name, or several."""
 
+# The personal channel of a user is this and the uid; no group begins with it.
+PERSONAL = "#"
+
 N = TypeVar("N", bound=str)
 
 # Precedent: file names. Long enough for any key of a database, short enough to log.
@@ -37,6 +40,17 @@ def check_uid(name: object) -> Uid:
 
 
 def check_group(name: object) -> Group:
+    if name.__class__ is str and name[:1] == PERSONAL:
+        raise ConfigError(
+            f"{_shortened(name)} is a user's personal channel, and no group",
+            f"use the uid {_shortened(name[1:])} with bind() or send_to_uid(), or give the group a"
+            f" name without {PERSONAL}",
+        )
+    return check_channel(name)
+
+
+def check_channel(name: object) -> Group:
+    """Check the name of a group, or of a user's personal channel."""
     return Group(_check("group", name))
 
 

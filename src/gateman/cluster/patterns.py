@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from typing import Generic, TypeVar
 
-from .publication import PERSONAL
+from .names import PERSONAL
 
 T = TypeVar("T")
 

@@ -11,16 +11,13 @@ from msgspec import Meta, Struct
 
 from ..errors import EnvelopeError
 from ..websocket.encoding import as_payload
-from .names import MAX_CLIENT_LENGTH, MAX_NAME_SIZE, ClientId
+from .names import MAX_CLIENT_LENGTH, MAX_NAME_SIZE, PERSONAL, ClientId
 
 # What a payload is. The first two are opcodes of WebSocket; clients never see the others.
 TEXT = 1  # for SDK clients a JSON string
 BINARY = 2
 JSON = 3  # the UTF-8 of a JSON value
 PACKED = 4  # a PackedPublication
-
-# A server-side subscription cannot have it, and no channel begins with it but a user's own.
-PERSONAL = "#"
 
 
 class ClientInfo(Struct, frozen=True, array_like=True, forbid_unknown_fields=True):

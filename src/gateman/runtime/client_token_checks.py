@@ -6,7 +6,7 @@ from ..clients.allow import MAX_SECONDS, Allow
 from ..clients.channel import is_personal
 from ..clients.codes import DISCONNECT_REASONS, DisconnectCode, ErrorCode
 from ..clients.tokens import ConnectionClaims
-from ..cluster.names import check_group, check_uid
+from ..cluster.names import check_channel, check_uid
 from ..cluster.publication import personal_channel
 from ..errors import ConfigError, TokenError
 from .client import Client
@@ -70,7 +70,7 @@ def _problem_of_names(claims: ConnectionClaims) -> str:
         if claims.user:
             check_uid(claims.user)
         for channel in claims.subs:
-            check_group(channel)
+            check_channel(channel)
     except ConfigError as error:
         return error.problem
     own = personal_channel(claims.user) if claims.user else ""
