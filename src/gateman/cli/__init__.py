@@ -4,9 +4,12 @@ The ``gateman`` command. Each command calls functions of lower layers, and print
 Only the module of the command that runs is imported.
 """
 
+import errno
 import os
 import sys
 from importlib import import_module
+from io import TextIOWrapper
+from typing import Any
 
 import click
 
@@ -34,8 +37,24 @@ _COMMANDS = {
     "systemd": "systemd",
 }
 
+# What a write to standard output may fail with, other than a reader that has gone (EPIPE).
+_UNWRITABLE = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO})
+
 
 class _Commands(click.Group):
+    def main(self, *arguments: Any, **how: Any) -> Any:
+        """Run a command; an output that cannot be written is a :class:`CommandError`."""
+        _prepare_streams()
+        try:
+            return super().main(*arguments, **how)
+        except OSError as error:
+            if error.errno not in _UNWRITABLE or error.filename is not None:
+                raise
+            # What is buffered would fail again at the exit.
+            os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
+            reason = (error.strerror or str(error)).lower()
+            raise CommandError(f"the output cannot be written: {reason}") from None
+
     def list_commands(self, _ctx: click.Context) -> list[str]:
         return list(_COMMANDS)
 
@@ -63,6 +82,17 @@ def _suggest(ctx: click.Context, name: str) -> None:
     near = get_close_matches(name, _COMMANDS, n=1, cutoff=0.6)
     if near:
         ctx.fail(f"No such command {name!r}. Did you mean {near[0]!r}?")
+
+
+def _prepare_streams() -> None:
+    """Have all three streams, which take characters that the terminal's encoding does not have."""
+    for name, mode in (("stdin", "r"), ("stdout", "w"), ("stderr", "w")):
+        stream = getattr(sys, name)
+        if stream is None:
+            # Python has none if the shell has closed it (>&-).
+            setattr(sys, name, open(os.devnull, mode))  # noqa: SIM115, PTH123
+        elif mode == "w" and isinstance(stream, TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")
 
 
 @click.group(cls=_Commands, context_settings={"help_option_names": ["-h", "--help"]})

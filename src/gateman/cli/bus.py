@@ -1,19 +1,19 @@
 """``gateman bus``, and the options of other commands that need a service's hub."""
 
-import asyncio
 import os
 from collections.abc import Awaitable, Callable, Mapping
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
-from ..cluster.hub import Hub
-from ..config.checks import make_bus
 from ..errors import BusError, CommandError, ConfigError, HubError
 from ..log import one_line
 from ..master import control, control_requests
 from ..master.script import Script
 from .options import SCRIPT, with_options
+
+if TYPE_CHECKING:
+    from ..cluster.hub import Hub
 
 _VARIABLE = "GATEMAN_BUS"
 
@@ -27,6 +27,9 @@ def bus(script: str) -> None:
     It is for Hub.connect and SyncHub. The other options of the bus, and its secrets, are not
     printed.
     """
+    # Imported here and below: --help can do without.
+    from ..config.checks import make_bus
+
     click.echo(one_line(make_bus(_bus_of(script)).url))
 
 
@@ -43,8 +46,13 @@ bus_options = with_options(
 )
 
 
-def with_hub(bus: str | None, service: str | None, use: Callable[[Hub], Awaitable[None]]) -> None:
+def with_hub(bus: str | None, service: str | None, use: "Callable[[Hub], Awaitable[None]]") -> None:
     """Await a function with the hub of a service; a bus that fails is a :class:`CommandError`."""
+    import asyncio
+
+    from ..cluster.hub import Hub
+    from ..config.checks import make_bus
+
     value = bus or (service and _bus_of(service)) or os.environ.get(_VARIABLE)
     if not value:
         raise ConfigError(

@@ -5,15 +5,17 @@ import shutil
 import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
-from ..config.base import BaseWorker
 from ..doctor.target import DEFAULT_TIMEOUT, Settings
 from ..errors import UsageMistake
-from ..master.script import Script
-from .service import with_workers
+
+if TYPE_CHECKING:
+    from ..config.base import BaseWorker
+    from ..doctor.look import Inside
+    from ..master.script import Script
 
 _MAX_WIDTH = 100  # columns
 
@@ -125,7 +127,7 @@ def doctor(
     if code is not None:
         _explain(code)
         return
-    workers: Sequence[BaseWorker] | None = ctx.obj
+    workers = ctx.obj
     script, url = _split(ctx, targets, has_workers=workers is not None)
     settings = Settings(**how)
     if script is None and workers is None:
@@ -134,7 +136,10 @@ def doctor(
         _look(ctx, url, settings, None, is_json=is_json, is_strict=is_strict)
         return
 
-    def then(declared: Sequence[BaseWorker], found: Script) -> None:
+    # Imported here: a URL alone can do without.
+    from .service import with_workers
+
+    def then(declared: "Sequence[BaseWorker]", found: "Script") -> None:
         _look(ctx, url, settings, (declared, found), is_json=is_json, is_strict=is_strict)
 
     with_workers(script or "", workers, then)
@@ -158,7 +163,7 @@ def _look(
     ctx: click.Context,
     url: str | None,
     settings: Settings,
-    inside: tuple[Sequence[BaseWorker], Script] | None,
+    inside: "Inside | None",
     *,
     is_json: bool,
     is_strict: bool,

@@ -1,12 +1,15 @@
 """``gateman push``: sends a message to clients of a running service."""
 
 import sys
+from typing import TYPE_CHECKING
 
 import click
 
-from ..cluster.hub import Hub
-from ..errors import PartialResult
+from ..errors import CommandError, PartialResult
 from .bus import bus_options, with_hub
+
+if TYPE_CHECKING:
+    from ..cluster.hub import Hub
 
 
 @click.command()
@@ -34,9 +37,13 @@ def push(
     """
     if sum(map(bool, (is_all, groups, uids, clients))) != 1:
         raise click.UsageError("Name the receivers: one of --all, --group, --uid and --client.")
-    message = sys.stdin.read() if text == "-" else text
+    try:
+        message = sys.stdin.read() if text == "-" else text
+        message.encode()
+    except UnicodeError:
+        raise CommandError("the text is not valid UTF-8") from None
 
-    async def send(hub: Hub) -> None:
+    async def send(hub: "Hub") -> None:
         if is_all:
             sending = hub.send_to_all(message)
         elif groups:

@@ -2,14 +2,16 @@
 
 import asyncio
 from collections.abc import Awaitable, Iterable
-from typing import TypeVar
+from typing import TYPE_CHECKING, TypeVar
 
 import click
 
-from ..cluster.hub import Hub
 from ..errors import CommandError, PartialResult
 from ..log import one_line
 from .bus import bus_options, with_hub
+
+if TYPE_CHECKING:
+    from ..cluster.hub import Hub
 
 T = TypeVar("T")
 
@@ -28,7 +30,7 @@ def who(*, uid: str | None, group: str | None, bus: str | None, service: str | N
     if uid is not None and group is not None:
         raise click.UsageError("Give only one of --uid and --group.")
 
-    async def show(hub: Hub) -> None:
+    async def show(hub: "Hub") -> None:
         if uid is not None:
             _print(await or_partial(hub.clients_of_uid(uid)))
         elif group is not None:
