@@ -147,7 +147,7 @@ class AcceptedSocket:
             return
         ip = None if self._is_unix else self._peer[0]
         if ip not in self._accept_config.trusted_proxies:
-            self._accept_config.events.noticed(
+            self._noticed(
                 "proxy_not_trusted",
                 f"{self._peer[0]} is not a trusted proxy, and proxy_protocol='required': add it to"
                 " trusted_proxies if it is yours",
@@ -172,6 +172,9 @@ class AcceptedSocket:
     def _is_unix(self) -> bool:
         return self._peer[0] == UNIX
 
+    def _noticed(self, cause: str, line: str = "") -> None:
+        self._accept_config.events.noticed(cause, line)
+
     # Peeking at the first bytes.
 
     def _peek_proxy(self) -> None:
@@ -181,7 +184,7 @@ class AcceptedSocket:
         try:
             header = read_proxy(data)
         except PreambleError as error:
-            self._accept_config.events.noticed(
+            self._noticed(
                 error.cause,
                 f"{self._peer[0]} did not send a valid PROXY header ({error}), and"
                 " proxy_protocol='required': let the proxy send it (HAProxy: send-proxy-v2), or"
@@ -228,10 +231,7 @@ class AcceptedSocket:
         if isinstance(verdict, ClientHello):
             self._begin_tls(verdict)
         elif verdict.is_http:
-            self._accept_config.events.noticed(
-                "plain_on_tls_port",
-                PEER_SPOKE_PLAIN.found(client="a client").line,
-            )
+            self._noticed("plain_on_tls_port", PEER_SPOKE_PLAIN.found(client="a client").line)
             if not self._accept_config.speaks_http:
                 self._drop()
                 return
@@ -271,10 +271,10 @@ class AcceptedSocket:
     def _answer_challenge(self, context: ssl.SSLContext | None) -> None:
         """Show an authority the certificate that answers its challenge (RFC 8737, section 3)."""
         if context is None:
-            self._accept_config.events.noticed("acme_challenge_unknown", "")
+            self._noticed("acme_challenge_unknown")
             self._alert(_NO_CHALLENGE)
             return
-        self._accept_config.events.noticed("acme_challenge", "")
+        self._noticed("acme_challenge")
         self._is_challenge = True
         self._connect(context)
 
@@ -289,11 +289,9 @@ class AcceptedSocket:
 
     def _drop_garbage(self, data: bytes) -> None:
         if looks_like_proxy(data):
-            self._accept_config.events.noticed(
-                "unexpected_proxy_header", PROXY_HEADER_UNEXPECTED.found().line
-            )
+            self._noticed("unexpected_proxy_header", PROXY_HEADER_UNEXPECTED.found().line)
         else:
-            self._accept_config.events.noticed("garbage_on_tls_port", "")
+            self._noticed("garbage_on_tls_port")
         self._drop()
 
     def _peek(self, size: int) -> bytes | None:
@@ -306,7 +304,7 @@ class AcceptedSocket:
             data = b""
         if not data or (len(data) < self._low_water and _has_ended(self._sock)):
             self._unwatch()
-            self._accept_config.events.noticed("left_early", "")
+            self._noticed("left_early")
             self._drop()
             return None
         return data
@@ -358,19 +356,19 @@ class AcceptedSocket:
     def expired(self) -> None:
         if self._is_waiting:
             name = self._peer_info.server_name
-            self._accept_config.events.noticed(
+            self._noticed(
                 "certificate_missing", CERTIFICATE_NOT_ISSUED.found(name=name or "this server").line
             )
             self._alert(_NO_CERTIFICATE)
             return
         self._unwatch()
-        self._accept_config.events.noticed("handshake_timeout", "")
+        self._noticed("handshake_timeout")
         self._drop()
 
     # Rejecting, dropping, connecting.
 
     def _reject(self, refusal: Refusal) -> None:
-        self._accept_config.events.noticed(refusal.cause, refusal.line)
+        self._noticed(refusal.cause, refusal.line)
         # With TLS an answer costs a whole handshake, which is what an attacker wants.
         config = self._accept_config
         if (
@@ -391,9 +389,12 @@ class AcceptedSocket:
             self._is_waiting = False
             self._accept_config.certificate_wait.discard(self)
             self._accept_config.deadlines.discard(self)
+        self._close()
+        self._done(self)
+
+    def _close(self) -> None:
         self._sock.close()
         self._peer_info.permit.release()
-        self._done(self)
 
     def _connect(self, context: ssl.SSLContext | None) -> None:
         if context is not None:
@@ -407,8 +408,7 @@ class AcceptedSocket:
     def _connected(self, task: "asyncio.Task[None]") -> None:
         if task.cancelled():
             # If it was cancelled before its first step, the coroutine did not run at all.
-            self._sock.close()
-            self._peer_info.permit.release()
+            self._close()
         self._done(self)
 
     async def _begin(self, context: ssl.SSLContext) -> None:
@@ -426,8 +426,7 @@ class AcceptedSocket:
             self._failed(error)
             return
         except BaseException:
-            self._sock.close()
-            self._peer_info.permit.release()
+            self._close()
             raise
 
     def _make_protocol(self) -> asyncio.BaseProtocol:
@@ -439,11 +438,10 @@ class AcceptedSocket:
         return self._accept_config.make_protocol(self._peer_info)
 
     def _failed(self, error: OSError) -> None:
-        self._sock.close()
-        self._peer_info.permit.release()
+        self._close()
         contexts, name = self._accept_config.contexts, self._peer_info.server_name
         if contexts is not None:
-            self._accept_config.events.noticed(*contexts.explain(error, name))
+            self._noticed(*contexts.explain(error, name))
 
 
 class _ChallengeAnswered(asyncio.Protocol):

@@ -201,14 +201,12 @@ class Handshake(asyncio.BufferedProtocol):
         received = self._received
         if looks_like_tls(received):
             finding = tls_on_plain_port(self._peer_info.peer[0], is_proxy=self._is_from_proxy())
-            self._config.context.events.noticed("tls_on_plain_port", finding.line)
+            self._noticed("tls_on_plain_port", finding.line)
             self._end(TLS_ALERT)
             return
         if self._peer_info.refusal is None and looks_like_proxy(received):
             # At once: after a binary one, the end of a head may never come.
-            self._config.context.events.noticed(
-                "unexpected_proxy_header", PROXY_HEADER_UNEXPECTED.found().line
-            )
+            self._noticed("unexpected_proxy_header", PROXY_HEADER_UNEXPECTED.found().line)
             # Without a second log line: this one says why.
             answer = response.refused(
                 400, "This server expects no PROXY header.", {}, PROXY_HEADER_UNEXPECTED.code
@@ -257,12 +255,12 @@ class Handshake(asyncio.BufferedProtocol):
             self._negotiate(request)
         except LostFieldError as error:
             finding = lost_field(error, self._require_connection().peer_ip)
-            config.context.events.noticed("upgrade_not_passed_on", finding.line)
+            self._noticed("upgrade_not_passed_on", finding.line)
             raise
         except HandshakeError as error:
             if error.status == HTTPStatus.HTTP_VERSION_NOT_SUPPORTED:
                 finding = http_1_0(self._require_connection().peer_ip)
-                config.context.events.noticed("upgrade_not_passed_on", finding.line)
+                self._noticed("upgrade_not_passed_on", finding.line)
             raise
         if self._admitted(
             self._peer_info.permit.count_handshake(config.context.loop.time()), request
@@ -289,7 +287,7 @@ class Handshake(asyncio.BufferedProtocol):
     def _admitted(self, refusal: Refusal | None, request: Request) -> bool:
         if refusal is None:
             return True
-        self._config.context.events.noticed(refusal.cause, refusal.line)
+        self._noticed(refusal.cause, refusal.line)
         retry = {"Retry-After": str(refusal.retry_after)}
         self._report(refusal.status)
         self._answer(request, response.refused(refusal.status, refusal.text, retry, refusal.code))
@@ -319,7 +317,7 @@ class Handshake(asyncio.BufferedProtocol):
         peer = (ip, connection.remote_port)
         client = client_address(peer, request.headers, self._config.trusted_proxies)
         if client.contradiction:
-            self._config.context.events.noticed(
+            self._noticed(
                 "contradictory_forwarding",
                 f"a handshake through the proxy {connection.peer_ip} names"
                 " different clients in X-Real-IP, X-Forwarded-For or Forwarded, so none is"
@@ -336,7 +334,7 @@ class Handshake(asyncio.BufferedProtocol):
         # By kind: a public client that forges a field does not use up the hint on a proxy.
         is_first = self._config.is_first(f"untrusted_forwarding {kind}")
         line = untrusted_forwarding(peer, field).line if is_first else ""
-        self._config.context.events.noticed("untrusted_forwarding", line)
+        self._noticed("untrusted_forwarding", line)
 
     def _check_page(self, request: Request) -> Request:
         # RFC 6455, section 10.2. No Origin means no browser, and no user's cookies to abuse.
@@ -385,7 +383,7 @@ class Handshake(asyncio.BufferedProtocol):
             try:
                 headers = self._response_headers(connection, request)
             except ConfigError as error:
-                self._config.context.events.noticed("bad_response_header", str(error))
+                self._noticed("bad_response_header", str(error))
                 refusal = error
         if refusal is not None:
             self._report(500)
@@ -437,7 +435,7 @@ class Handshake(asyncio.BufferedProtocol):
         elif request.subprotocols:
             # Escaped and cut: the client chose them, and they are logged.
             offered = repr(", ".join(request.subprotocols))[1:-1][:200]
-            self._config.context.events.noticed(
+            self._noticed(
                 "no_common_subprotocol",
                 f"{connection!r} offers the subprotocols {offered}, of which this worker speaks"
                 " none: browsers end such a connection; name one in subprotocols=, or set"
@@ -454,12 +452,15 @@ class Handshake(asyncio.BufferedProtocol):
 
     # Answering and ending.
 
+    def _noticed(self, cause: str, line: str = "", detail: str = "") -> None:
+        self._config.context.events.noticed(cause, line, detail)
+
     def _answer(self, request: Request, answer: response.Response) -> None:
         head_only = request.method == "HEAD"
         try:
             encoded = answer.encode(date=formatdate(usegmt=True), head_only=head_only)
         except ConfigError as error:
-            self._config.context.events.noticed("bad_response_header", str(error))
+            self._noticed("bad_response_header", str(error))
             encoded = response.refused(500, "", {}, APPLICATION_FAILED.code).encode(
                 date=formatdate(usegmt=True)
             )
@@ -469,9 +470,7 @@ class Handshake(asyncio.BufferedProtocol):
         if self._peer_info.refusal is not None:
             answer = self._peer_info.refusal
         else:
-            self._config.context.events.noticed(
-                f"refused_{error.status}", self._log_line(error), error.text
-            )
+            self._noticed(f"refused_{error.status}", self._log_line(error), error.text)
             answer = response.refused(error.status, error.text, error.headers, error.code)
         self._report(answer.status)
         # Also of a head that cannot be parsed, the start says whether a body may follow.
@@ -504,7 +503,7 @@ class Handshake(asyncio.BufferedProtocol):
         """End a handshake, or the wait for a peer that was refused, after its time."""
         if self._stage is not Stage.ENDING:
             self._stage = Stage.ENDING
-            self._config.context.events.noticed("handshake_timeout", "")
+            self._noticed("handshake_timeout")
         self._transport.abort()
 
     def _connection_lost(self) -> None:
@@ -536,7 +535,7 @@ class Handshake(asyncio.BufferedProtocol):
         if is_note and not self._config.is_first(cause):
             # The client may trust the certificate's authority.
             line = ""
-        self._config.context.events.noticed(cause, line)
+        self._noticed(cause, line)
 
     def _is_from_proxy(self) -> bool:
         return self._is_trusted(self._peer_info.peer[0])

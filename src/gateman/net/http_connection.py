@@ -273,7 +273,7 @@ class HttpConnection(Handshake):
             super()._report(status)
 
     def _refuse_with(self, refusal: Refusal) -> None:
-        self._config.context.events.noticed(refusal.cause, refusal.line)
+        self._noticed(refusal.cause, refusal.line)
         self._application.count(refusal.status)
         retry = {"Retry-After": str(refusal.retry_after)}
         self._answer_now = response.refused(refusal.status, refusal.text, retry, refusal.code)
@@ -358,7 +358,7 @@ class HttpConnection(Handshake):
             is_answered = self._protocol.is_answered
             self._protocol.disconnect()
             if is_answered:
-                self._config.context.events.noticed(f"refused_{error.status}", "")
+                self._noticed(f"refused_{error.status}", "")
                 self.abort(*NO_CLOSE)
                 return
         self._refuse(error, b"")

@@ -163,29 +163,22 @@ class ClientSubscriptions:
         # At once, unless something has to be fetched.
         stack = ExitStack()
         entry = self._enter(stack, request.channel, request)
+        subscribe = partial(self._subscribe, client, number, request, allowed, entry)
+
+        async def fetch() -> None:
+            with stack:
+                try:
+                    await entry.fetch(self._node)
+                except BusError:
+                    self._fail(client, number)
+                else:
+                    subscribe()
+
         if entry.is_at_hand(self._node):
             with stack:
-                self._subscribe(client, number, request, allowed, entry)
+                subscribe()
         else:
-            fetching = self._fetch(stack, client, number, request, allowed, entry)
-            self.spawn(fetching, client, number)
-
-    async def _fetch(  # noqa: PLR0917 - as `_subscribe`, which it calls
-        self,
-        stack: ExitStack,
-        client: Client,
-        number: int,
-        request: SubscribeRequest,
-        allowed: Allow,
-        entry: _Entry,
-    ) -> None:
-        with stack:
-            try:
-                await entry.fetch(self._node)
-            except BusError:
-                self._fail(client, number)
-            else:
-                self._subscribe(client, number, request, allowed, entry)
+            self.spawn(fetch(), client, number)
 
     def _subscribe(
         self,

@@ -95,7 +95,6 @@ class Jobs:
         self._leases = leases
         self._loop = asyncio.get_running_loop()
         self._jobs: list[_JobState] = []
-        self._is_draining = False
 
     @property
     def counts(self) -> Counter[str]:
@@ -113,30 +112,29 @@ class Jobs:
 
     def drain(self) -> None:
         """Begin no more runs; other processes get the leases when the current runs have ended."""
-        self._is_draining = True
-        for state in self._jobs:
-            if state.handle is not None:
-                state.handle.cancel()
-            self._release(state)
+        self._end(self._release)
 
     def stop(self) -> None:
         """Release all leases, whatever runs."""
-        self._is_draining = True
+        self._end(self._release_now)
+        self._jobs.clear()
+
+    def _end(self, release: Callable[[_JobState], None]) -> None:
         for state in self._jobs:
             if state.handle is not None:
                 state.handle.cancel()
-            if state.lease and self._leases is not None:
-                self._leases.release([state.lease])
-        self._jobs.clear()
+            release(state)
 
     def _release(self, state: _JobState) -> None:
-        if not state.lease or self._leases is None:
-            return
         if state.task is None and not state.is_starting:
-            self._leases.release([state.lease])
-        else:
+            self._release_now(state)
+        elif state.lease:
             # Another process must not start the next run beside this one.
             state.handle = self._loop.call_later(_RETRY, self._release, state)
+
+    def _release_now(self, state: _JobState) -> None:
+        if state.lease and self._leases is not None:
+            self._leases.release([state.lease])
 
     def _wall_time(self) -> float:
         # A test that moves the loop's clock moves this one too.
