@@ -18,7 +18,7 @@ from ..connection import Connection, State
 from ..connection_interfaces import PAUSED_BY_HELD, PAUSED_BY_INFLATION, PAUSED_BY_PEER
 from ..errors import ProtocolError
 from ..websocket.assembler import Assembler, check_control, not_utf8, reserved_bits
-from ..websocket.close import CloseCode
+from ..websocket.close import message_flood
 from ..websocket.held_frames import HeldFrames
 from .aiofastnet_adapter import resume_tls_reading
 from .connection_events import ConnectionContext
@@ -384,14 +384,7 @@ class FrameReceiver(WSListener):
         now = self._context.loop.time()
         if now - self._window_at < 1.0:
             self._messages_left = 0
-            self._fail(
-                ProtocolError(
-                    CloseCode.POLICY_VIOLATION,
-                    "too many messages per second",
-                    cause="message_flood",
-                    limit="limits.max_messages_per_second",
-                )
-            )
+            self._fail(message_flood())
             return False
         self._window_at = now
         self._counted += limit

@@ -16,7 +16,7 @@ from ..connection_interfaces import PAUSED_BY_PEER, SendResult
 from ..errors import ConfigError, PacketError, ProtocolError
 from ..protocols.base import INCOMPLETE, PacketProtocol
 from ..protocols.built_in import make_reader
-from ..websocket.close import NO_CLOSE, CloseCode
+from ..websocket.close import NO_CLOSE, CloseCode, message_flood
 from .accepted_socket import PeerInfo
 from .aiofastnet_adapter import abort, resume_tls_reading
 from .connection_events import ConnectionContext
@@ -282,12 +282,7 @@ class PacketLink(asyncio.BufferedProtocol):
         limit, now = context.limits.max_messages_per_second, context.loop.time()
         if now - self._window_at < 1.0:
             self._messages_left = 0
-            raise ProtocolError(
-                CloseCode.POLICY_VIOLATION,
-                "too many messages per second",
-                cause="message_flood",
-                limit="limits.max_messages_per_second",
-            )
+            raise message_flood()
         self._window_at = now
         self._counted += limit
         self._messages_left += limit

@@ -370,18 +370,21 @@ class SendBuffer:
     def _keep_early(self, opcode: int, data: bytes) -> SendResult:
         size = len(data) + _EARLY_COST
         if self._early_size + size > self._context.limits.max_send_buffer_size:
-            self.dropped += 1
-            self._context.events.noticed(
-                "dropped_early",
-                f"a message of {len(data)} bytes to {self.connection!r} was dropped: its handshake"
-                " is not done, and limits.max_send_buffer_size is waiting for it already",
-            )
-            return SendResult.DROPPED
+            return self._drop_early(len(data), "its handshake is not done")
         if self._early is None:
             self._early = []
         self._early.append((opcode, data))
         self._early_size += size
         return _QUEUED
+
+    def _drop_early(self, size: int, reason: str) -> SendResult:
+        self.dropped += 1
+        self._context.events.noticed(
+            "dropped_early",
+            f"a message of {size} bytes to {self.connection!r} was dropped: {reason}, and"
+            " limits.max_send_buffer_size is waiting for it already",
+        )
+        return SendResult.DROPPED
 
     def _write_deflated(self, opcode: int, payload: str | bytes) -> None:
         # First: with context takeover, a message that is compressed has to be sent.

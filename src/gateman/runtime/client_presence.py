@@ -12,7 +12,6 @@ from msgspec import msgpack
 from ..clients.channel import ChannelRules
 from ..clients.codec import Codec
 from ..clients.codes import sdk_close_code
-from ..clients.messages import ClientInfo as InfoPart
 from ..clients.messages import Join as JoinPart
 from ..clients.messages import Leave as LeavePart
 from ..clients.messages import (
@@ -22,7 +21,6 @@ from ..clients.messages import (
     PresenceStatsResult,
     Push,
     Reply,
-    raw,
 )
 from ..cluster.events import EventHandler
 from ..cluster.hub import Hub
@@ -36,6 +34,7 @@ from ..log import RateLimitedLogger
 from ..websocket.close import CloseCode
 from .client import Client
 from .client_callbacks import INTERNAL, Refused
+from .client_send_buffer import part_of
 
 # Events that wait for the application: of a process with 100 000 clients that was killed.
 _MAX_WAITING = 100_000
@@ -91,7 +90,7 @@ class ClientPresence:
             return
         client.told_of.add(channel)
         self._joined.setdefault(client.id, set()).add(channel)
-        info = self._info(client, channel)
+        info = client.publisher(channel)
         self._node.presence.join(Group(channel), info, options.leave_delay)
         client.send_buffer.send_encoded(
             _encode(PresenceEvent(Group(channel), info, True, True), client.session.codec)  # noqa: FBT003
@@ -126,16 +125,13 @@ class ClientPresence:
         except (PartialResult, HubError):
             # A process is blocked, or the bus is away: a part would look like all of it.
             return INTERNAL
-        return PresenceResult(presence={name: _part(info) for name, info in infos.items()})
+        return PresenceResult(presence={name: part_of(info) for name, info in infos.items()})
 
     def _client_info(self, name: ClientId, channel: Group) -> tuple[bytes, bytes]:
         client = self._clients.get(name)
         if client is None:
             return self._info_of_others(name, channel)
         return client.info, client.channel_info(channel)
-
-    def _info(self, client: Client, channel: str) -> ClientInfo:
-        return ClientInfo(client.id, client.uid, client.info, client.channel_info(channel))
 
     def _on_event(self, event: PresenceEvent) -> None:
         self._tell(event, self._node.local_clients.registry.clients_of_group(event.channel))
@@ -169,22 +165,13 @@ def _comes_back(code: int) -> bool:
 
 
 def _encode(event: PresenceEvent, codec: Codec) -> bytes:
-    info = _part(event.info)
+    info = part_of(event.info)
     push = Push(channel=event.channel)
     if event.is_join:
         push.join = JoinPart(info=info)
     else:
         push.leave = LeavePart(info=info)
     return codec.encode([Reply(push=push)])
-
-
-def _part(info: ClientInfo) -> InfoPart:
-    return InfoPart(
-        user=info.user,
-        client=info.client,
-        conn_info=raw(info.connection_info),
-        chan_info=raw(info.channel_info),
-    )
 
 
 def _caller(functions: dict[str, Function]) -> Callable[[Any], Any]:

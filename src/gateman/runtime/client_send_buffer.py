@@ -124,13 +124,7 @@ class ClientSends(SendBuffer):
         out = self.out
         assert out.held is not None
         if out.held_size + len(payload) > self._context.limits.max_send_buffer_size:
-            self.dropped += 1
-            self._context.events.noticed(
-                "dropped_early",
-                f"a message of {len(payload)} bytes to {self.connection!r} was dropped: it has not"
-                " connected, and limits.max_send_buffer_size is waiting for it already",
-            )
-            return SendResult.DROPPED
+            return self._drop_early(len(payload), "it has not connected")
         out.held.append((opcode, payload))
         out.held_size += len(payload)
         return SendResult.QUEUED
@@ -140,9 +134,8 @@ class ClientSends(SendBuffer):
         if isinstance(payload, Publication):
             made = payload.encoded.get(codec.form)
             if made is None:
-                made = payload.encoded[codec.form] = self._encode_push(
-                    payload.kind, payload, payload
-                )
+                made = self._encode_push(payload.kind, payload, payload)
+                payload.encoded[codec.form] = made
         else:
             data = payload.encode() if isinstance(payload, str) else payload
             made = self._encode_push(opcode, data, None)
@@ -208,9 +201,11 @@ def data_of(kind: int, data: bytes, codec: Codec) -> bytes | None:
 
 
 def info_of(info: ClientInfo | None) -> ClientPart | None:
-    """Write who published."""
-    if info is None:
-        return None
+    """Write who published; ``None`` if nobody did."""
+    return None if info is None else part_of(info)
+
+
+def part_of(info: ClientInfo) -> ClientPart:
     return ClientPart(
         client=info.client,
         user=info.user,

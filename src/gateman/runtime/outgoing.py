@@ -152,17 +152,10 @@ class _Supervisor:
         except TimeoutError:
             self._failed(f"no connection within {connection.open_timeout:g} s")
             return False
-        except LinkClosed as closed:
-            self._failed(closed.reason)
-            return False
-        except OSError as error:
+        except (LinkClosed, OSError, ConfigError) as error:
             self._failed(sentence(error))
             return False
-        except ConfigError as error:
-            # What the application's function for the headers has returned.
-            self._failed(str(error))
-            return False
-        except Exception as error:  # noqa: BLE001 - what that function raises
+        except Exception as error:  # noqa: BLE001 - the application's function for the headers
             self._counts["outgoing_failed"] += 1
             self._rate_limited.error(f"{connection} cannot be opened", error, self._loop.time())
             return False
@@ -259,8 +252,12 @@ class _Supervisor:
         self._rate_limited.error(message, error, self._loop.time())
 
 
-def sentence(error: OSError) -> str:
+def sentence(error: LinkClosed | OSError | ConfigError) -> str:
     """Say why a server cannot be reached."""
+    if isinstance(error, LinkClosed):
+        return error.reason
+    if isinstance(error, ConfigError):
+        return str(error)
     if isinstance(error, ssl.SSLCertVerificationError):
         return f"its certificate is not valid for this system: {error.verify_message}"
     if isinstance(error, ConnectionError):

@@ -168,9 +168,7 @@ async def _open_websocket(connection: OutgoingConnection) -> Link:
         raise LinkClosed(1006, error.msg) from None
     except InvalidProxy as error:
         raise LinkClosed(1006, f"the proxy of the environment: {error.msg}") from None
-    except ImportError as error:  # python-socks, for a proxy that needs it
-        raise LinkClosed(1006, str(error)) from None
-    except InvalidHandshake as error:
+    except (ImportError, InvalidHandshake) as error:  # python-socks, for a proxy that needs it
         raise LinkClosed(1006, str(error)) from None
     return _WebSocketLink(connection, opened)
 

@@ -109,3 +109,12 @@ def check_close(code: object, reason: object) -> None:
             f" {MAX_REASON_SIZE}",
             "shorten it, or send it as a message before closing",
         )
+
+
+def message_flood() -> ProtocolError:
+    return ProtocolError(
+        CloseCode.POLICY_VIOLATION,
+        "too many messages per second",
+        cause="message_flood",
+        limit="limits.max_messages_per_second",
+    )
