@@ -2,6 +2,7 @@
 
 import asyncio
 import logging
+from typing import Any
 
 import pytest
 
@@ -344,6 +345,28 @@ async def test_application_cannot_break_the_answer(name: object, value: object) 
         assert refusal == Response(500, refusal.headers, b"500 Internal Server Error\n")
         (line,) = server.lines()
         assert repr(name) in line
+
+
+@pytest.mark.parametrize("wrong", [None, [("X-City", "a")], "X-City: a"])
+@pytest.mark.parametrize("is_async", [False, True], ids=["plain", "async"])
+@on_loop
+async def test_header_fields_of_another_type_are_named(wrong: Any, *, is_async: bool) -> None:
+    """The client is told 500 and nothing else."""
+
+    def decide(connection: Connection, _request: Request) -> None:
+        connection.response_headers = wrong
+
+    async def decide_later(connection: Connection, request: Request) -> None:
+        await asyncio.sleep(0)
+        decide(connection, request)
+
+    async with serve(on_websocket_connect=decide_later if is_async else decide) as server:
+        refusal = await server.ask(handshake())
+
+        assert refusal == Response(500, refusal.headers, b"500 Internal Server Error\n")
+        (line,) = server.lines()
+        kind = type(wrong).__name__
+        assert f"connection.response_headers is of type {kind}: set it to a dict of" in line
 
 
 @on_loop

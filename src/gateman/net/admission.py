@@ -175,12 +175,10 @@ class Admission:
         """Count a TCP connection, whether it may stay or not."""
         self.count += 1
         self.files.add(file)
-        is_full = self.count - self._rejected > self._max_connections
-        if not is_full:
-            return Permit(self, file), None
-        return Permit(
-            self, file
-        ), OUT_OF_FILES if self._limits.max_connections is None else TOO_MANY
+        refusal = None
+        if self.count - self._rejected > self._max_connections:
+            refusal = OUT_OF_FILES if self._limits.max_connections is None else TOO_MANY
+        return Permit(self, file), refusal
 
     def reject(self) -> bool:
         if self._rejected >= _MAX_REJECTED:

@@ -7,6 +7,7 @@ connection ends.
 """
 
 import asyncio
+from collections.abc import Mapping
 from email.utils import formatdate
 from enum import Enum
 from http import HTTPStatus
@@ -420,7 +421,13 @@ class Handshake(asyncio.BufferedProtocol):
         abort(self._transport)
 
     def _response_headers(self, connection: Connection, request: Request) -> list[tuple[str, str]]:
-        headers = list(connection.response_headers.items())
+        chosen: Any = connection.response_headers
+        if not isinstance(chosen, Mapping):
+            raise ConfigError(
+                f"connection.response_headers is of type {type(chosen).__name__}",
+                "set it to a dict of names and values",
+            )
+        headers = list(chosen.items())
         if connection.subprotocol is not None:
             if connection.subprotocol not in request.subprotocols:
                 # RFC 6455, section 4.2.2: a client must fail on one that it did not offer.
@@ -441,7 +448,7 @@ class Handshake(asyncio.BufferedProtocol):
                 " none: browsers end such a connection; name one in subprotocols=, or set"
                 " connection.subprotocol in on_websocket_connect",
             )
-        for name, value in connection.response_headers.items():
+        for name, value in chosen.items():
             response.header_line(name, value)
             if name.lower() in _RESERVED_HEADERS:
                 raise ConfigError(

@@ -166,13 +166,10 @@ def _of_callbacks(state: ProcessState, measurements: Measurements) -> Iterator[F
     only = (state.worker,)
     if state.is_business:
         yield made("gateman_business_events_handled_total", {only: state.messages})
-    yield made(
-        "gateman_callback_duration_seconds",
-        [
-            ((state.worker, name), list(kept.numbers))
-            for name, kept in measurements.callbacks.items()
-        ],
-    )
+    durations = [
+        ((state.worker, name), list(kept.numbers)) for name, kept in measurements.callbacks.items()
+    ]
+    yield made("gateman_callback_duration_seconds", durations)
     yield made("gateman_event_loop_lag_seconds", [(only, list(measurements.lag.numbers))])
     yield made("gateman_timers", {only: state.timers})
     for cause, name in (_OF_TIMERS | _OF_OUTGOING if state.has_outgoing else _OF_TIMERS).items():
@@ -206,18 +203,16 @@ def _of_process(state: ProcessState) -> Iterator[Family]:
 def _of_certificates(state: ProcessState) -> Iterator[Family]:
     if state.contexts is None:
         return
-    expiries = {
-        (state.worker, label(one.path)): one.expires_at
-        for one in state.contexts.certificates
-        if one.expires_at is not None
-    }
-    yield made("gateman_certificate_expiry_timestamp_seconds", expiries)
-    lifetimes = {
-        (state.worker, label(one.path)): one.lifetime
-        for one in state.contexts.certificates
-        if one.lifetime is not None
-    }
-    yield made("gateman_certificate_lifetime_seconds", lifetimes)
+    for name, attribute in (
+        ("gateman_certificate_expiry_timestamp_seconds", "expires_at"),
+        ("gateman_certificate_lifetime_seconds", "lifetime"),
+    ):
+        times = {
+            (state.worker, label(one.path)): seconds
+            for one in state.contexts.certificates
+            if (seconds := getattr(one, attribute)) is not None
+        }
+        yield made(name, times)
     reload = state.certificate_reload
     if reload is not None:
         outcomes = {"success": reload.succeeded, "failure": reload.failed}
