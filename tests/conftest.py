@@ -8,11 +8,14 @@ for it. Those come first, while nothing long runs; then those that are marked ``
 nothing waits for them at the end.
 """
 
+import contextlib
 import fcntl
+import importlib
 import os
 import signal
 import sys
 from collections.abc import Generator, Iterator
+from pathlib import Path
 
 import pytest
 from hypothesis import settings
@@ -47,6 +50,32 @@ MACHINE = os.open(os.path.dirname(__file__), os.O_RDONLY)  # noqa: PTH120 - a st
 def pytest_xdist_auto_num_workers() -> int:
     """Run two tests per core: many of them wait most of the time."""
     return 2 * (os.cpu_count() or 1)
+
+
+# First of those that collect: what they import then is compiled already.
+@pytest.hookimpl(tryfirst=True)
+def pytest_collection(session: pytest.Session) -> None:
+    """
+    Share the compiling of test modules, which takes longer than all else before the first test.
+
+    Each process needs all of them. One that starts with its own part finds the rest compiled.
+    """
+    if not IS_PARALLEL:
+        return
+    number = int(os.environ["PYTEST_XDIST_WORKER"].removeprefix("gw"))
+    modules = [path for argument in session.config.args for path in modules_in(argument)]
+    for path in modules[number :: int(os.environ["PYTEST_XDIST_WORKER_COUNT"])]:
+        name = ".".join(path.relative_to(session.config.rootpath).with_suffix("").parts)
+        # Of one that cannot be imported, or skips itself, pytest tells when it collects it.
+        with contextlib.suppress(Exception, pytest.skip.Exception):
+            importlib.import_module(name)
+
+
+def modules_in(argument: str) -> list[Path]:
+    """Find the test modules that an argument of the command line names."""
+    path = Path(argument.partition("::")[0]).absolute()
+    modules = sorted(path.rglob("test_*.py")) if path.is_dir() else [path]
+    return [module for module in modules if Path(__file__).parent in module.parents]
 
 
 # After pytest's own, which keeps together what shares a fixture.

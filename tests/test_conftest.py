@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from .conftest import in_order
+from .conftest import in_order, modules_in
 
 pytest_plugins = ["pytester"]
 
@@ -92,3 +92,13 @@ def test_what_takes_long_begins_first(pytester: pytest.Pytester) -> None:
         *("alone", "long[1]", "short[0]", "short[1]"),
         *("long[0]", "short[2]", "short[3]", "short[4]", "short[5]"),
     ]
+
+
+def test_modules_to_compile_are_those_of_the_arguments() -> None:
+    """Of a folder all, of a test the one that has it, and none from beyond the tests."""
+    here = Path(__file__)
+
+    assert here in modules_in(str(here.parent))
+    assert here.parent / "cli" / "test_service.py" in modules_in(str(here.parent))
+    assert modules_in(f"{here}::test_this") == [here]
+    assert modules_in(str(here.parents[1] / "bench" / "test_load.py")) == []
