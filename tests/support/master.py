@@ -25,6 +25,7 @@ from gateman.master.control import connect_to_master
 from gateman.master.control_requests import GetStatus, StatusAnswer
 from gateman.master.script import Script
 
+from . import command_line
 from .certificates import for_threads
 from .deadlines import TIMEOUT
 from .server import Child, authority, shown_on_failure, ssl_options
@@ -129,7 +130,7 @@ def run(
     timeout: float = TIMEOUT,
 ) -> "subprocess.CompletedProcess[str]":
     """
-    Run a command to its end.
+    Run a command to its end; those of ``gateman`` that can be forked are.
 
     Args:
         words: The command.
@@ -140,6 +141,9 @@ def run(
     Returns:
         What it printed, and its exit code.
     """
+    ours = len(GATEMAN)
+    if tuple(words[:ours]) == GATEMAN and words[ours] in command_line.COMMANDS:
+        return command_line.run(words[ours:], folder, environment or os.environ, timeout)
     return subprocess.run(
         words,
         cwd=folder,
