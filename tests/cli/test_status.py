@@ -4,6 +4,7 @@ import fcntl
 import json
 import os
 import pty
+import re
 import signal
 import struct
 import subprocess
@@ -83,7 +84,7 @@ def test_status_in_a_file_has_every_column(service: Master) -> None:
     assert " ".join(lines[5].split()) == (
         "name pid memory connections messages qps send_fail timers up lag restarts status"
     )
-    assert [line.split()[0] for line in lines[6:]] == ["chat/0", "chat/1", "Summary"]
+    assert [line.split()[0] for line in lines[6:9]] == ["chat/0", "chat/1", "Summary"]
     assert "\x1b" not in shown.stdout
 
 
@@ -92,7 +93,7 @@ def test_the_program_shows_its_own_status(service: Master) -> None:
     shown = service.command("status")
 
     assert (shown.returncode, shown.stderr) == (0, "")
-    assert [line.split()[0] for line in shown.stdout.splitlines()[6:]] == [
+    assert [line.split()[0] for line in shown.stdout.splitlines()[6:9]] == [
         "chat/0",
         "chat/1",
         "Summary",
@@ -126,7 +127,8 @@ def test_watching_repaints_until_ctrl_c(service: Master, tmp_path: Path) -> None
 
     assert code == 0
     assert [picture.count("\x1b[K\r\n") for picture in pictures] == [5, 5]
-    assert "and 5 more lines" in pictures[1]
+    # On a busy machine, notes about the processes are among them.
+    assert re.search(r"and ([5-9]|\d\d) more lines", pictures[1])
     assert service.port
 
 
@@ -198,16 +200,16 @@ def test_watching_in_a_file_is_a_picture_after_the_other(service: Master, tmp_pa
         text=True,
     ) as watching:
         assert watching.stdout is not None
-        lines = [watching.stdout.readline() for _ in range(11)]
+        lines = [watching.stdout.readline()]
+        # Up to the next picture. On a busy machine, notes about the processes follow the table.
+        while len(lines) == 1 or not lines[-1].startswith(str(service.path)):
+            lines.append(watching.stdout.readline())
+            assert lines[-1], lines
         watching.send_signal(signal.SIGINT)
         watching.communicate(timeout=TIMEOUT)
 
     assert lines[0].startswith(str(service.path))
-    assert (lines[8].split()[0], lines[9], lines[10].split(":")[0]) == (
-        "Summary",
-        "\n",
-        str(service.path),
-    )
+    assert (lines[8].split()[0], lines[9], lines[-2]) == ("Summary", "\n", "\n")
     assert watching.returncode == 0
 
 

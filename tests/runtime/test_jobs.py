@@ -191,7 +191,7 @@ async def test_runs_of_a_job_never_overlap(caplog: pytest.LogCaptureFixture) -> 
         running -= 1
 
     async with testing.connect(worker):
-        await testing.advance(9)
+        await testing.advance(8)
 
     assert (most, begun) == (1, 3)
     assert "the job" in caplog.text
