@@ -13,22 +13,13 @@ import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
-from typing import Literal
 from urllib.parse import unquote
 
 from ....findings import Software
 from ...target import Target
 from .apache_syntax import parse
-from .directive import Directive
-from .route import (
-    Action,
-    Files,
-    Known,
-    ProxyRoute,
-    Upstream,
-    all_of,
-    host_and_port,
-)
+from .directive import Directive, Scopes, search
+from .route import Action, Files, Known, ProxyRoute, Upstream, all_of, host_and_port
 
 _DEFAULT_TIMEOUT = 60.0  # seconds; Timeout
 _PORTS = {"http": 80, "ws": 80, "https": 443, "wss": 443}
@@ -84,12 +75,12 @@ class _Reader:
             for one in scope.children
             if one.name in {"location", "locationmatch"} and _covers(one, self._path)
         ]
-        self._scopes = [*reversed(self._locations), *scopes]
+        self._scopes = Scopes([*reversed(self._locations), *scopes])
 
     def read(self, *, is_named: bool) -> ProxyRoute:
         found = self._rewritten() or self._passed() or self._redirected()
         if found is None:
-            root = self._value("documentroot") or "its DocumentRoot"
+            root = self._scopes.value("documentroot") or "its DocumentRoot"
             action = Action.UNKNOWN if self._doubts else Action.ANSWERS
             found = _Found(self._host, action, f"files of {root}")
         lost: tuple[str, ...] = ()
@@ -98,14 +89,14 @@ class _Reader:
         if self._unset("upgrade"):
             lost = ("Upgrade: websocket",)
         timeout = max(
-            _seconds(self._value("timeout") or "") or _DEFAULT_TIMEOUT,
-            found.timeout or _seconds(self._value("proxytimeout") or "") or 0,
+            _seconds(self._scopes.value("timeout") or "") or _DEFAULT_TIMEOUT,
+            found.timeout or _seconds(self._scopes.value("proxytimeout") or "") or 0,
         )
-        protocols = [one for line in self._inherited("protocols") for one in line.args]
+        protocols = [one for line in self._scopes.all("protocols") for one in line.args]
         has_http1 = not protocols or "http/1.1" in (one.lower() for one in protocols)
         version = "1.0" if self._has_environment("force-proxy-request-1.0") else "1.1"
         # It sends X-Forwarded-Host as well, which the service takes in place of Host.
-        adds = (self._value("proxyaddheaders") or "on").lower() == "on"
+        adds = (self._scopes.value("proxyaddheaders") or "on").lower() == "on"
         return ProxyRoute(
             software=Software.APACHE,
             where=found.rule.where,
@@ -118,10 +109,10 @@ class _Reader:
             lost_fields=lost,
             idle_timeout=timeout,
             idle_option="timeout= of ProxyPass, or Timeout",
-            keeps_host=adds or (self._value("proxypreservehost") or "off").lower() == "on",
+            keeps_host=adds or (self._scopes.value("proxypreservehost") or "off").lower() == "on",
             client_fields=frozenset({"x-forwarded-for"} if adds else ()),
             certificates=tuple(
-                one.args[0] for one in self._inherited("sslcertificatefile") if one.args
+                one.args[0] for one in self._scopes.all("sslcertificatefile") if one.args
             ),
             is_http2_only=not has_http1,
             missing=self._missing(found) if found.action is Action.PASSES else "",
@@ -151,7 +142,7 @@ class _Reader:
         flags = _flags(rule.args[2] if len(rule.args) > 2 else "")
         pattern, substitution = rule.args[0], rule.args[1]
         is_negated = pattern.startswith("!")
-        match = _search(pattern.removeprefix("!"), self._path, ignores_case="NC" in flags)
+        match = search(pattern.removeprefix("!"), self._path, ignores_case="NC" in flags)
         holds = all_of(
             [None if match is None else bool(match) != is_negated, self._hold(conditions)]
         )
@@ -227,7 +218,7 @@ class _Reader:
             text = pattern[1:].strip('"')
             holds = (text.lower() == subject.lower()) if "NC" in flags else text == subject
             return holds != is_negated
-        match = _search(pattern, subject, ignores_case="NC" in flags)
+        match = search(pattern, subject, ignores_case="NC" in flags)
         return None if match is None else bool(match) != is_negated
 
     # mod_proxy
@@ -248,7 +239,7 @@ class _Reader:
                 continue
             path, url = one.args[0], one.args[1]
             if one.name == "proxypassmatch":
-                match = _search(path, self._path, ignores_case=False)
+                match = search(path, self._path)
                 if match is None:
                     self._doubts.append(f"{one.where}: {one}")
                 is_match = bool(match)
@@ -260,7 +251,7 @@ class _Reader:
 
     def _handled(self) -> "_Found | None":
         """Look for ``SetHandler "proxy:…"``, as PHP has it."""
-        for scope in self._scopes:
+        for scope in self._scopes.blocks:
             handler = scope.value("sethandler")
             if handler is not None and handler.startswith("proxy:"):
                 [rule, *_] = scope.all("sethandler")
@@ -322,7 +313,7 @@ class _Reader:
         return found
 
     def _redirected(self) -> "_Found | None":
-        for scope in self._scopes:
+        for scope in self._scopes.blocks:
             for one in scope.children:
                 names = {"redirect", "redirectpermanent", "redirecttemp", "redirectmatch"}
                 if one.name not in names:
@@ -330,7 +321,7 @@ class _Reader:
                 args = [word for word in one.args if word not in {"permanent", "temp", "seeother"}]
                 args = [word for word in args if not word.isdigit()]
                 if one.name == "redirectmatch":
-                    is_match = bool(args and _search(args[0], self._path, ignores_case=False))
+                    is_match = bool(args and search(args[0], self._path))
                 else:
                     is_match = len(args) == 1 or bool(args and _begins(self._path, args[0]))
                 if is_match:
@@ -339,26 +330,15 @@ class _Reader:
 
     # Values.
 
-    def _inherited(self, name: str) -> list[Directive]:
-        for scope in self._scopes:
-            found = list(scope.all(name))
-            if found:
-                return found
-        return []
-
-    def _value(self, name: str) -> str | None:
-        found = self._inherited(name)
-        return found[-1].args[0] if found and found[-1].args else None
-
     def _unset(self, field: str) -> bool:
         return any(
             one.args[:1] == ("unset",) and len(one.args) == 2 and one.args[1].lower() == field
-            for scope in self._scopes
+            for scope in self._scopes.blocks
             for one in scope.all("requestheader")
         )
 
     def _has_environment(self, name: str) -> bool:
-        lines = [one for scope in self._scopes for one in scope.all("setenv")]
+        lines = [one for scope in self._scopes.blocks for one in scope.all("setenv")]
         return any(one.args[:1] == (name,) for one in lines)
 
     def _missing(self, found: "_Found") -> str:
@@ -369,7 +349,7 @@ class _Reader:
         schemes = {"proxy_http"} if not found.is_websocket else {"proxy_http", "proxy_wstunnel"}
         if modules and not modules & schemes:
             return "the module proxy_http (a2enmod proxy_http)"
-        is_on = (self._value("sslproxyengine") or "off").lower() == "on"
+        is_on = (self._scopes.value("sslproxyengine") or "off").lower() == "on"
         is_tls = any(one.is_tls for one in found.upstreams)
         return "the line `SSLProxyEngine on`" if is_tls and not is_on else ""
 
@@ -386,7 +366,7 @@ class _Reader:
                 found = []
             found += [one for one in rules if one != "require all granted"]
             found += [str(one) for one in (*location.all("deny"), *location.all("authtype"))]
-        if self._value("sslverifyclient") in {"require", "Require"}:
+        if self._scopes.value("sslverifyclient") in {"require", "Require"}:
             found.append("SSLVerifyClient require")
         return tuple(one.replace("require", "Require", 1) for one in found)
 
@@ -423,7 +403,7 @@ def _covers(location: Directive, path: str) -> bool:
     if not args:
         return False
     if location.name == "locationmatch" or args[0] == "~":
-        return bool(_search(args[-1], path, ignores_case=False))
+        return bool(search(args[-1], path))
     if "*" in args[0] or "?" in args[0]:
         return fnmatchcase(path, args[0])
     return _begins(path, args[0])
@@ -435,23 +415,6 @@ def _begins(path: str, prefix: str) -> bool:
         return False
     rest = path[len(prefix) :]
     return not rest or prefix.endswith("/") or rest.startswith("/")
-
-
-def _search(
-    pattern: str, text: str, *, ignores_case: bool
-) -> "re.Match[str] | Literal[False] | None":
-    """Search as PCRE does; ``False`` if it is not found, ``None`` if Python cannot tell."""
-    try:
-        return (
-            re.search(
-                re.sub(r"\(\?<([A-Za-z_])", r"(?P<\1", pattern),
-                text,
-                re.IGNORECASE if ignores_case else 0,
-            )
-            or False
-        )
-    except (re.error, RecursionError, OverflowError):
-        return None
 
 
 def _flags(text: str) -> set[str]:

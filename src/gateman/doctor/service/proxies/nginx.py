@@ -7,21 +7,15 @@ Source:
 """
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
+from dataclasses import replace
 from urllib.parse import unquote
 
 from ....findings import Software
 from ...target import Target, default_port
-from .directive import Directive
+from .directive import Directive, Scopes, search
 from .nginx_syntax import parse
-from .route import (
-    CLIENT_FIELDS,
-    Action,
-    Files,
-    ProxyRoute,
-    Upstream,
-    host_and_port,
-)
+from .route import CLIENT_FIELDS, Action, Files, ProxyRoute, Upstream, host_and_port
 
 _VARIABLE = re.compile(r"\$\{?([A-Za-z_][A-Za-z0-9_]*|[0-9])\}?")
 _UNITS = {"ms": 0.001, "s": 1, "m": 60, "h": 3600, "d": 86400, "w": 604800, "M": 2592000}
@@ -64,8 +58,7 @@ def find_route(files: Files, target: Target, *, default_version: str = "1.0") ->
     http = main.last("http")
     servers = list(http.all("server")) if http is not None else []
     listening = [one for one in servers if _listens(one, target)]
-    user = main.last("user")
-    name = user.args[0] if user is not None and user.args else ""
+    name = main.value("user") or ""
     if http is None or not listening:
         return _stream_route(main, target, name)
     server, is_named = _by_name(listening, target)
@@ -116,7 +109,7 @@ def _rank(name: str, host: str) -> tuple[int, int] | None:
     if name == host:
         return 4, 0
     if name.startswith("~"):
-        return (1, 0) if _regex_search(name[1:], host, ignores_case=True) else None
+        return (1, 0) if search(name[1:], host, ignores_case=True) else None
     if name.startswith("*.") and host.endswith(name[1:]) and host != name[1:]:
         return 3, len(name)
     if name.startswith(".") and (host == name[1:] or host.endswith(name)):
@@ -124,19 +117,6 @@ def _rank(name: str, host: str) -> tuple[int, int] | None:
     if name.endswith(".*") and host.startswith(name[:-1]):
         return 2, len(name)
     return None
-
-
-def _regex_search(pattern: str, text: str, *, ignores_case: bool) -> bool | None:
-    """Search as PCRE does, as far as Python can; ``None`` if it cannot."""
-    try:
-        found = re.search(
-            re.sub(r"\(\?<([A-Za-z_])", r"(?P<\1", pattern),
-            text,
-            re.IGNORECASE if ignores_case else 0,
-        )
-    except (re.error, RecursionError, OverflowError):
-        return None
-    return found is not None
 
 
 class _RouteReader:
@@ -152,17 +132,17 @@ class _RouteReader:
         self._path = unquote(target.bare_path)
         self._doubts: list[str] = []
         # From the inside out.
-        self._scopes: list[Directive] = [server, http]
+        self._scopes = Scopes([server, http])
         self._maps = {
             one.args[1].removeprefix("$"): one for one in http.all("map") if len(one.args) > 1
         }
 
     def read(self, *, is_named: bool, user: str) -> ProxyRoute:
         answer = self._rewritten(self._server)
-        location, chain = self._find(self._server, self._path)
+        location, chain, _ = self._find(self._server, self._path)
         block = self._server
         if answer is None and location is not None:
-            self._scopes = [*reversed(chain), self._server, self._http]
+            self._scopes = Scopes([*reversed(chain), self._server, self._http])
             block = location
             answer = self._rewritten(location)
             if answer is None:
@@ -170,7 +150,7 @@ class _RouteReader:
         if answer is None:
             answer = self._handler(block)
         action, text, upstreams = answer
-        timeout = self._value("proxy_read_timeout")
+        timeout = self._scopes.value("proxy_read_timeout")
         lost, version = self._handshake()
         passes = action is Action.PASSES
         return ProxyRoute(
@@ -189,7 +169,7 @@ class _RouteReader:
             client_fields=self._client_fields(),
             certificates=tuple(
                 one.args[0]
-                for one in self._inherited("ssl_certificate")
+                for one in self._scopes.all("ssl_certificate")
                 if one.args and self._target.is_tls
             ),
             restrictions=self._restrictions(),
@@ -199,14 +179,8 @@ class _RouteReader:
 
     # The location.
 
-    def _find(self, block: Directive, path: str) -> tuple[Directive | None, list[Directive]]:
-        """Find the location as ngx_http_core_find_location does."""
-        found, chain, _ = self._search(block, path)
-        return found, chain
-
-    def _search(
-        self, block: Directive, path: str
-    ) -> tuple[Directive | None, list[Directive], bool]:
+    def _find(self, block: Directive, path: str) -> tuple[Directive | None, list[Directive], bool]:
+        """Find the location as ngx_http_core_find_location does, and whether that is final."""
         best: Directive | None = None
         regexes = []
         for location in block.all("location"):
@@ -222,17 +196,17 @@ class _RouteReader:
         is_final = False
         found = best
         if best is not None:
-            nested, below, is_final = self._search(best, path)
+            nested, below, is_final = self._find(best, path)
             found, chain = nested or best, [best, *below]
             if is_final:
                 return found, chain, True
         if best is None or _modifier(best)[0] != "^~":
             for location, pattern, ignores_case in regexes:
-                matches = _regex_search(pattern, path, ignores_case=ignores_case)
+                matches = search(pattern, path, ignores_case=ignores_case)
                 if matches is None:
                     self._doubts.append(f"{location.where}: {location}")
                 elif matches:
-                    nested, below, _ = self._search(location, path)
+                    nested, below, _ = self._find(location, path)
                     return nested or location, [location, *below], True
         return found, chain, False
 
@@ -244,7 +218,7 @@ class _RouteReader:
             if one.name == "if":
                 holds = self._condition(one)
                 if holds:
-                    self._scopes.insert(0, one)
+                    self._scopes.blocks.insert(0, one)
                     inner = self._rewritten(one)
                     if inner is None and one.last("proxy_pass") is not None:
                         inner = self._handler(one)
@@ -254,7 +228,7 @@ class _RouteReader:
                     # Without what it compares with, which may be a secret.
                     self._doubts.append(f"{one.where}: if {' '.join(one.args[:1])} …")
             if one.name == "rewrite" and len(one.args) > 1:
-                matches = _regex_search(one.args[0], self._path, ignores_case=False)
+                matches = search(one.args[0], self._path)
                 flag = one.args[2] if len(one.args) > 2 else ""
                 if matches and (flag in {"redirect", "permanent"} or "://" in one.args[1]):
                     return Action.REDIRECTS, f"{one}", ()
@@ -280,14 +254,14 @@ class _RouteReader:
         operator, _, operand = rest.strip().partition(" ")
         operand = operand.strip()
         is_negated = operator.startswith("!")
-        holds: bool | None = None
+        holds: object = None
         if not operator:
             holds = value not in {"", "0"}
         elif operator in {"=", "!="}:
             holds = value == operand
         elif operator in {"~", "~*", "!~", "!~*"}:
-            holds = _regex_search(operand, value, ignores_case=operator.endswith("*"))
-        return None if holds is None else holds != is_negated
+            holds = search(operand, value, ignores_case=operator.endswith("*"))
+        return None if holds is None else bool(holds) != is_negated
 
     def _try_files(self, block: Directive) -> "tuple[Directive, _Answer | None]":
         one = block.last("try_files")
@@ -297,7 +271,7 @@ class _RouteReader:
         if last.startswith("@"):
             for location in self._server.all("location"):
                 if location.args == (last,):
-                    self._scopes = [location, self._server, self._http]
+                    self._scopes = Scopes([location, self._server, self._http])
                     return location, self._rewritten(location)
         if block.last("proxy_pass") is not None and not last.startswith(("@", "=", "/")):
             return block, None
@@ -318,7 +292,7 @@ class _RouteReader:
                 return Action.ANSWERS, str(other), ()
         if self._doubts:
             return Action.UNKNOWN, self._doubts[-1], ()
-        root = self._value("alias") or self._value("root")
+        root = self._scopes.value("alias") or self._scopes.value("root")
         where = f"files of {root}" if root else "files"
         return Action.ANSWERS, where, ()
 
@@ -337,7 +311,7 @@ class _RouteReader:
 
     def _handshake(self) -> tuple[tuple[str, ...], str]:
         """Tell which fields of the handshake are lost, and the version of HTTP."""
-        version = self._value("proxy_http_version") or self._default_version
+        version = self._scopes.value("proxy_http_version") or self._default_version
         sent = self._sent_fields()
         upgrade = self._evaluate(sent.get("upgrade", ""))
         connection = self._evaluate(sent.get("connection", "close"))
@@ -352,7 +326,7 @@ class _RouteReader:
         # Inherited only if the level sets none of its own.
         return {
             one.args[0].lower(): one.args[1]
-            for one in self._inherited("proxy_set_header")
+            for one in self._scopes.all("proxy_set_header")
             if len(one.args) > 1
         }
 
@@ -371,29 +345,18 @@ class _RouteReader:
         return frozenset(name for name in CLIENT_FIELDS if sent.get(name))
 
     def _restrictions(self) -> tuple[str, ...]:
-        found = [one for name in _RESTRICTIONS for one in self._inherited(name)]
+        found = [one for name in _RESTRICTIONS for one in self._scopes.all(name)]
         if any(one.name == "limit_except" and "GET" in one.args for one in found):
             found = [one for one in found if one.name != "limit_except"]
         harmless = {("auth_basic", "off"), ("auth_request", "off"), ("allow", "all")}
         kept = [one for one in found if (one.name, *one.args[:1]) not in harmless]
-        verify = self._value("ssl_verify_client")
+        verify = self._scopes.value("ssl_verify_client")
         texts = [str(one) if one.name != "auth_basic" else "auth_basic" for one in kept]
         if all(one.name == "allow" for one in kept):
             texts = []
         return (*texts, *(["ssl_verify_client on"] if verify == "on" else []))
 
     # Values.
-
-    def _inherited(self, name: str) -> list[Directive]:
-        for scope in self._scopes:
-            found = list(scope.all(name))
-            if found:
-                return found
-        return []
-
-    def _value(self, name: str) -> str | None:
-        found = self._inherited(name)
-        return found[-1].args[0] if found and found[-1].args else None
 
     def _expand(self, text: str) -> str:
         return _VARIABLE.sub(lambda found: self._variable(found[1], found[0]), text)
@@ -421,7 +384,7 @@ class _RouteReader:
         if name in known:
             return known[name]
         if depth < 4:
-            for scope in self._scopes:
+            for scope in self._scopes.blocks:
                 for one in scope.all("set"):
                     if len(one.args) == 2 and one.args[0] == f"${name}":
                         return _VARIABLE.sub(
@@ -444,7 +407,7 @@ class _RouteReader:
             elif entry.name.startswith("~"):
                 pattern = entry.name[1:]
                 ignores_case = pattern.startswith("*")
-                if result is None and _regex_search(
+                if result is None and search(
                     pattern.removeprefix("*"), source, ignores_case=ignores_case
                 ):
                     result = value
@@ -502,38 +465,21 @@ def _stream_route(main: Directive, target: Target, user: str) -> ProxyRoute | No
         passing = server.last("proxy_pass")
         if stream is None or not listens or passing is None or not passing.args:
             continue
-
-        def value(name: str, default: str, scopes: Mapping[int, Directive]) -> str:
-            for scope in scopes.values():
-                one = scope.last(name)
-                if one is not None and one.args:
-                    return one.args[0]
-            return default
-
-        scopes = {0: server, 1: stream}
+        scopes = Scopes([server, stream])
         is_ending_tls = any("ssl" in one.args for one in listens)
-        begins_tls = value("proxy_ssl", "off", scopes) == "on"
+        begins_tls = scopes.value("proxy_ssl") == "on"
         name = passing.args[0]
         doubts = (f"{passing.where}: {passing}",) if "$" in name else ()
         found = () if doubts else _upstreams(stream, name, is_tls=False)
-        sends_proxy = value("proxy_protocol", "off", scopes) == "on"
+        sends_proxy = scopes.value("proxy_protocol") == "on"
         is_tls = begins_tls or (target.is_tls and not is_ending_tls)
-        timeout = value("proxy_timeout", "", scopes)
+        timeout = scopes.value("proxy_timeout")
         return ProxyRoute(
             software=Software.NGINX,
             where=server.where,
             block=f"stream server, {listens[0]}",
             action=Action.PASSES,
-            upstreams=tuple(
-                Upstream(
-                    host=one.host,
-                    port=one.port,
-                    path=one.path,
-                    is_tls=is_tls,
-                    sends_proxy=sends_proxy,
-                )
-                for one in found
-            ),
+            upstreams=tuple(replace(one, is_tls=is_tls, sends_proxy=sends_proxy) for one in found),
             is_raw=True,
             idle_timeout=_seconds(timeout) if timeout else _STREAM_TIMEOUT,
             idle_option="proxy_timeout",
