@@ -370,7 +370,7 @@ def test_check_of_an_expired_certificate_fails(tmp_path: Path) -> None:
     checked, path = check_certificate(make("a.test", days=0.5), tmp_path)
 
     assert checked.returncode == 1
-    assert checked.stdout.splitlines()[1] == f"    {path}: -1 days left"
+    assert checked.stdout.splitlines()[1] == f"    {path}: expired"
     assert checked.stdout.splitlines()[2].endswith("UTC, and clients refuse it: renew it")
     assert checked.stderr == ("gateman: clients refuse a certificate of this service: see above.\n")
 

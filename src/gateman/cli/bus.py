@@ -73,8 +73,8 @@ def with_hub(bus: str | None, service: str | None, use: "Callable[[Hub], Awaitab
 
 
 def _bus_of(service: str) -> str | Mapping[str, Any]:
-    with control.connect_to_master(Script.find(service)) as master:
-        found = master.request(control_requests.GetBus(), control_requests.BusAnswer)["bus"]
+    request = control_requests.GetBus()
+    found = control.ask(Script.find(service), request, control_requests.BusAnswer)["bus"]
     if not found or found == "memory://":
         raise CommandError(f"{service} runs without a bus")
     return found

@@ -5,19 +5,17 @@ A row is what ``certificates --json`` prints for one of them.
 """
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
 from ..log import one_line
+from ..tls.certificate_findings import SECONDS_PER_DAY, minute
 from .tables import Column, Line, Row, table
 
 if TYPE_CHECKING:
     from ..tls.certificate import ServerCertificate
 
-_SECONDS_PER_DAY = 86_400
-
 # Most programs renew a certificate when 30 days are left; with so few, the renewal has failed.
-_FEW_DAYS = 14
+FEW_DAYS = 14
 
 _MAX_NAMES = 3  # of one certificate, in a line
 
@@ -43,7 +41,7 @@ def file_row(certificate: "ServerCertificate", now: float) -> Row:
 def acme_row(status: Mapping[str, Any], now: float) -> Row:
     """Make a row of a :class:`gateman.acme.state.CertificateStatus`."""
     ends = status["expires_at"]
-    days = None if ends is None else int((ends - now) // _SECONDS_PER_DAY)
+    days = None if ends is None else int((ends - now) // SECONDS_PER_DAY)
     return {**status, "source": "acme", "days_left": days, "findings": []}
 
 
@@ -88,9 +86,13 @@ def names_of(row: Row) -> str:
 
 
 def validity(row: Row) -> str:
-    days = row["days_left"]
+    is_missing = row["days_left"] is None and row["source"] == "acme"
+    return "not issued yet" if is_missing else time_left(row["days_left"], "cannot be read")
+
+
+def time_left(days: int | None, unknown: str) -> str:
     if days is None:
-        return "not issued yet" if row["source"] == "acme" else "cannot be read"
+        return unknown
     return "expired" if days < 0 else f"{days} day{'s' * (days != 1)} left"
 
 
@@ -108,11 +110,7 @@ def _style(row: Row) -> str:
     days = row["days_left"]
     if days is None or days < 0:
         return "bad"
-    return "warning" if days < _FEW_DAYS and row["source"] == "file" else ""
-
-
-def minute(moment: float) -> str:
-    return f"{datetime.fromtimestamp(moment, UTC):%Y-%m-%d %H:%M} UTC"
+    return "warning" if days < FEW_DAYS and row["source"] == "file" else ""
 
 
 _COLUMNS = (

@@ -78,13 +78,11 @@ def certificates(
 
 
 def _renew(script: Script, name: str, *, is_json: bool) -> None:
-    with control.connect_to_master(script) as master:
-        status = master.request(control_requests.GetStatus(), control_requests.StatusAnswer)
-    with control.connect_to_master(script) as master:
-        if not is_json:
-            click.echo("ordering; an authority needs seconds, and sometimes minutes")
-        request = control_requests.RenewCertificates(name)
-        answer = master.request(request, control_requests.RenewAnswer)
+    status = control.ask(script, control_requests.GetStatus(), control_requests.StatusAnswer)
+    if not is_json:
+        click.echo("ordering; an authority needs seconds, and sometimes minutes")
+    request = control_requests.RenewCertificates(name)
+    answer = control.ask(script, request, control_requests.RenewAnswer)
     before = {one["path"]: one["expires_at"] for one in status.get("certificates", ())}
     rows = [acme_row(one, time.time()) for one in answer["certificates"]]
     if is_json:
@@ -104,8 +102,9 @@ def _where_they_are(certificates: Sequence[AcmeOptions], script: Script) -> list
     folders: dict[str, str] = {}
     if certificates:
         # It does not run, or may not be asked: the storage is that of the declaration.
-        with suppress(GatemanError, OSError), control.connect_to_master(script) as master:
-            answer = master.request(control_requests.GetStatus(), control_requests.StatusAnswer)
+        with suppress(GatemanError, OSError):
+            request = control_requests.GetStatus()
+            answer = control.ask(script, request, control_requests.StatusAnswer)
             paths = [Path(one["path"]) for one in answer.get("certificates", ())]
             folders = {path.stem: str(path.parents[1]) for path in paths}
     return [replace(one, storage=folders.get(one.id, one.storage)) for one in certificates]

@@ -20,6 +20,7 @@ from ..master.daemon import Daemon
 from ..master.plan import plan
 from ..master.script import Script
 from ..master.start import start as start_master
+from .certificate_views import time_left
 from .options import SCRIPT, with_options
 
 if TYPE_CHECKING:
@@ -66,10 +67,10 @@ Use = Callable[[Sequence[BaseWorker], Script], None]
 
 def with_workers(name: str, workers: Sequence[BaseWorker] | None, use: Use) -> None:
     """Call a function with the workers of a script; load it unless its workers are given."""
-    script = Script.of_program() if workers is not None else Script.find(name)
     if workers is not None:
-        use(workers, script)
+        use(workers, Script.of_program())
         return
+    script = Script.find(name)
     if not sys.flags.safe_path:
         del sys.path[0]  # The folder of the gateman command.
     # The script gets the same arguments as with `python server.py`.
@@ -197,8 +198,8 @@ def reload(script: str, *, is_gentle: bool, is_all: bool) -> None:
     new process fails, the old one stays, and the command reports why. Gateways, and workers with
     reloadable=False, keep their processes without --all.
     """
-    with control.connect_to_master(Script.find(script)) as master:
-        master.request(control_requests.Reload(is_gentle, is_all), control_requests.ControlAnswer)
+    request = control_requests.Reload(is_gentle, is_all)
+    control.ask(Script.find(script), request, control_requests.ControlAnswer)
     click.echo("reloaded")
 
 
@@ -273,8 +274,7 @@ def _report_settings(settings: "WorkerSettings", now: float) -> None:
 
 def _report_certificates(contexts: "TlsContexts", now: float) -> None:
     for certificate in contexts.certificates:
-        days = certificate.days_left(now)
-        left = "cannot be read" if days is None else f"{days} day{'s' * (days != 1)} left"
+        left = time_left(certificate.days_left(now), "cannot be read")
         click.echo(f"    {certificate.path}: {left}")
     for warning in contexts.warnings:
         click.echo(f"    warning: {warning}")

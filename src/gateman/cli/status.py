@@ -50,19 +50,16 @@ def status(script: str, *, is_watching: bool, is_json: bool) -> None:
     shows more columns; --json has all values.
     """
     found = Script.find(script)
-    if not is_watching:
-        answer = _ask(found, control_requests.GetStatus(), control_requests.StatusAnswer)
-        print_json(answer, indent=2) if is_json else print_lines(
-            status_lines(answer, terminal_width())
-        )
-        return
+    show = _repaint if is_watching else print_lines
     try:
         while True:
             answer = _ask(found, control_requests.GetStatus(), control_requests.StatusAnswer)
             if is_json:
-                print_json(answer)
+                print_json(answer, indent=None if is_watching else 2)
             else:
-                _repaint(status_lines(answer, terminal_width()))
+                show(status_lines(answer, terminal_width()))
+            if not is_watching:
+                return
             time.sleep(_INTERVAL)
     except KeyboardInterrupt:
         click.echo()
@@ -96,12 +93,10 @@ def connections(script: str, *, is_json: bool, limit: int) -> None:
 
 def _ask(script: Script, request: control_requests.Request, kind: type[T]) -> T:
     try:
-        with control.connect_to_master(script) as master:
-            return master.request(request, kind)
+        return control.ask(script, request, kind)
     except MasterEnded:
         # It is not running now, or another one is.
-        with control.connect_to_master(script) as master:
-            return master.request(request, kind)
+        return control.ask(script, request, kind)
 
 
 def terminal_width() -> int | None:

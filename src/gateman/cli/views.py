@@ -9,16 +9,14 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from ..log import one_line
-from .certificate_views import minute, names_of, problem_line
+from ..tls.certificate_findings import minute
+from .certificate_views import FEW_DAYS, names_of, problem_line, time_left
 from .tables import Column, Line, number, size, span, table, total
 
 Answer = Mapping[str, Any]
 
 # Clients notice a longer delay of the event loop.
 _NOTABLE_LAG = 0.1  # seconds
-
-# Most programs renew a certificate when 30 days are left; with so few, the renewal has failed.
-_FEW_DAYS = 14
 
 _MAX_LAST_LINES = 8
 
@@ -52,19 +50,20 @@ _WORKER_COLUMNS = (
     Column("worker", lambda row: str(row["name"]), is_left=True),
     Column("listen", lambda row: str(row["listen"]), is_left=True),
     Column("processes", lambda row: str(row["count"])),
-    Column("certificate", lambda row: _certificate(row["days"]), is_left=True),
+    Column("certificate", lambda row: time_left(row["days"], "-"), is_left=True),
 )
 
 
 def status_lines(answer: Answer, width: int | None) -> list[Line]:
     master, slots = answer["master"], answer["slots"]
+    since = f"{master['state']} for {span(master['uptime'])}"
     rows = [row for slot in slots for row in _rows_of(slot)]
     shown = [*rows, _summary(rows)] if len(rows) > 1 else rows
     head, *lines = table(_STATUS_COLUMNS, shown, width)
     styles = [_STYLES.get(str(row["status"]).partition(" in ")[0], "") for row in shown]
     notes = [*_certificate_notes(answer.get("certificates", ())), *_notes(slots)]
     return [
-        *_master_lines(master),
+        Line(one_line(f"{master['script']}: {since}, pid {master['pid']}")),
         Line(""),
         *_worker_lines(answer["workers"], slots, width, is_renewed="certificates" in answer),
         Line(""),
@@ -73,11 +72,6 @@ def status_lines(answer: Answer, width: int | None) -> list[Line]:
         *([Line("")] if notes else []),
         *notes,
     ]
-
-
-def _master_lines(master: Answer) -> Iterator[Line]:
-    since = f"{master['state']} for {span(master['uptime'])}"
-    yield Line(one_line(f"{master['script']}: {since}, pid {master['pid']}"))
 
 
 def _worker_lines(
@@ -102,16 +96,8 @@ def _worker_lines(
     yield Line(head, "head")
     for line, row in zip(lines, rows, strict=True):
         # What is wrong with those that gateman renews, which may last for six days, is a note.
-        few = row["days"] is not None and row["days"] < (0 if is_renewed else _FEW_DAYS)
+        few = row["days"] is not None and row["days"] < (0 if is_renewed else FEW_DAYS)
         yield Line(line, "warning" if few else "")
-
-
-def _certificate(days: int | None) -> str:
-    if days is None:
-        return "-"
-    if days < 0:
-        return "expired"
-    return f"{days} day{'s' * (days != 1)} left"
 
 
 def _rows_of(slot: Answer) -> Iterator[dict[str, Any]]:

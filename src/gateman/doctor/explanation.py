@@ -1,7 +1,7 @@
 """The page of a kind of finding: ``gateman doctor --explain CODE`` and ``docs/doctor.md``. PURE."""
 
 import re
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 
 from ..findings import ALL_CLIENTS, Client, Declaration, Severity
 
@@ -53,8 +53,13 @@ def _verb(clients: frozenset[Client], plural: str) -> str:
 
 
 def _named(clients: frozenset[Client]) -> str:
-    names = [one.value for one in Client if one in clients]
-    return names[0] if len(names) == 1 else f"{', '.join(names[:-1])} and {names[-1]}"
+    return listed([one.value for one in Client if one in clients])
+
+
+def listed(names: Collection[str]) -> str:
+    """Write names as a sentence has them: "a, b and c"."""
+    *others, last = names or [""]
+    return f"{', '.join(others)} and {last}" if others else last
 
 
 def _sentence(text: str) -> str:

@@ -29,15 +29,10 @@ def as_lines(verdict: Verdict, *, width: int, secrets: Iterable[str] = ()) -> li
     hidden = tuple(secrets)
     mark = _STATE_MARKS[verdict.state]
     lines = [*_wrapped(f"{mark} {sentence(verdict, hidden)}", width, _COLOURS[mark], indent=2)]
-    primary = (verdict.causes or verdict.undecided)[:1]
-    for finding in primary:
-        lines.append(("", ""))
-        lines += _advice(finding, width, hidden)
-    others = [
-        *verdict.causes[1:],
-        *(verdict.undecided if verdict.causes else verdict.undecided[1:]),
-    ]
-    if others:
+    found = [*verdict.causes, *verdict.undecided]
+    if found:
+        lines += [("", ""), *_advice(found[0], width, hidden)]
+    if others := found[1:]:
         lines += [("", ""), ("And:", "")]
         for finding in others:
             lines += _wrapped(f"✗ {_problem(finding, hidden)}", width, "red", indent=2)
@@ -48,7 +43,7 @@ def as_lines(verdict: Verdict, *, width: int, secrets: Iterable[str] = ()) -> li
         lines.append(("", ""))
         for finding in verdict.warnings:
             mark = "!" if finding.severity is Severity.WARNING else "·"
-            text = f"{mark} {_problem(finding, hidden)} Fix: {_text(finding.fix, hidden)}."
+            text = f"{mark} {_problem(finding, hidden)} Fix: {shown(finding.fix, hidden)}."
             lines += _wrapped(text, width, _COLOURS.get(mark, ""), indent=2)
     if verdict.rows:
         lines.append(("", ""))
@@ -61,17 +56,17 @@ def as_json(verdict: Verdict, *, secrets: Iterable[str] = ()) -> str:
     hidden = tuple(secrets)
     document = {
         "version": SCHEMA_VERSION,
-        "target": _text(verdict.target, hidden),
+        "target": shown(verdict.target, hidden),
         "verdict": {"state": verdict.state.value, "sentence": sentence(verdict, hidden)},
         "causes": [_object(one, hidden) for one in verdict.causes],
         "undecided": [_object(one, hidden) for one in verdict.undecided],
         "warnings": [_object(one, hidden) for one in verdict.warnings],
         "ruled_out": list(verdict.ruled_out),
-        "agreed": {name: _text(value, hidden) for name, value in verdict.agreed.items()},
+        "agreed": {name: shown(value, hidden) for name, value in verdict.agreed.items()},
         "probes": [
             {
                 "probe": row.probe,
-                "subject": _text(row.subject, hidden),
+                "subject": shown(row.subject, hidden),
                 "outcome": row.outcome.value,
                 "evidence": shown_evidence(row.evidence, hidden),
                 "milliseconds": round(row.duration * 1000, 1),
@@ -85,23 +80,23 @@ def as_json(verdict: Verdict, *, secrets: Iterable[str] = ()) -> str:
 def sentence(verdict: Verdict, secrets: Iterable[str] = ()) -> str:
     """Say in one sentence what is the matter."""
     hidden = tuple(secrets)
-    target = _text(verdict.target, hidden)
+    target = shown(verdict.target, hidden)
     match verdict.state:
         case State.CAUSE:
-            return f"{target}: {_text(verdict.causes[0].problem, hidden)}."
+            return f"{target}: {shown(verdict.causes[0].problem, hidden)}."
         case State.UNDECIDED if verdict.undecided:
-            return f"{target}: {_text(verdict.undecided[0].problem, hidden)}."
+            return f"{target}: {shown(verdict.undecided[0].problem, hidden)}."
         case State.UNDECIDED:
             return f"{target}: no connection opened, and nothing that was seen says why."
         case _:
             facts = ", ".join(f"{name} {value}" for name, value in verdict.agreed.items())
-            return f"{target} is healthy{facts and f': {_text(facts, hidden)}'}."
+            return f"{target} is healthy{facts and f': {shown(facts, hidden)}'}."
 
 
 def _advice(finding: Finding, width: int, secrets: tuple[str, ...]) -> Iterator[Styled]:
     parts = {
         "Code": finding.code,
-        "Fix": f"{_text(finding.fix, secrets)}.",
+        "Fix": f"{shown(finding.fix, secrets)}.",
         "Who": f"{who(finding.fails_for)}.",
     }
     if finding.candidates:
@@ -117,7 +112,7 @@ def _table(rows: Iterable[Row], width: int, secrets: tuple[str, ...]) -> Iterato
         (
             _MARKS[row.outcome],
             row.probe,
-            _text(row.subject, secrets),
+            shown(row.subject, secrets),
             f"{row.duration * 1000:.0f} ms" if row.duration else "",
             shown_evidence(row.evidence, secrets),
         )
@@ -137,8 +132,8 @@ def _object(finding: Finding, secrets: tuple[str, ...]) -> dict[str, Any]:
     made: dict[str, Any] = {
         "code": finding.code,
         "severity": finding.severity.value,
-        "sentence": _text(finding.problem, secrets),
-        "fix": _text(finding.fix, secrets),
+        "sentence": shown(finding.problem, secrets),
+        "fix": shown(finding.fix, secrets),
         "who": sorted(one.value for one in finding.fails_for),
         "evidence": shown_evidence(finding.evidence, secrets),
     }
@@ -146,12 +141,8 @@ def _object(finding: Finding, secrets: tuple[str, ...]) -> dict[str, Any]:
 
 
 def _problem(finding: Finding, secrets: tuple[str, ...]) -> str:
-    text = _text(finding.problem, secrets)
+    text = shown(finding.problem, secrets)
     return f"{text[:1].upper()}{text[1:]} ({finding.code})."
-
-
-def _text(text: str, secrets: tuple[str, ...]) -> str:
-    return shown(text, secrets)
 
 
 def _wrapped(text: str, width: int, colour: str = "", *, indent: int = 0) -> Iterator[Styled]:

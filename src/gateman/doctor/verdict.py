@@ -56,20 +56,14 @@ def conclude(
     for one in findings:
         by_sentence.setdefault((one.code, one.problem, one.severity, one.stage), one)
     found = sorted(by_sentence.values(), key=lambda one: one.stage)
-    causes = tuple(one for one in found if one.severity is Severity.CAUSE)
+
+    def of(*severities: Severity) -> tuple[Finding, ...]:
+        return tuple(one for severity in severities for one in found if one.severity is severity)
+
+    causes, warnings = of(Severity.CAUSE), of(Severity.WARNING, Severity.NOTE)
     decided = {one.code for one in causes}
     # What may be one of the causes that were found is that.
-    undecided = tuple(
-        one
-        for one in found
-        if one.severity is Severity.UNDECIDED and decided.isdisjoint(one.candidates)
-    )
-    warnings = tuple(
-        one
-        for severity in (Severity.WARNING, Severity.NOTE)
-        for one in found
-        if one.severity is severity
-    )
+    undecided = tuple(one for one in of(Severity.UNDECIDED) if decided.isdisjoint(one.candidates))
     seen = tuple(rows)
     if causes:
         state = State.CAUSE

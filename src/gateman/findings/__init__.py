@@ -163,5 +163,9 @@ def declared_in(module: Mapping[str, object]) -> tuple[Declaration, ...]:
     return tuple(one for one in module.values() if isinstance(one, Declaration))
 
 
+def codes(*declarations: Declaration) -> frozenset[str]:
+    return frozenset(one.code for one in declarations)
+
+
 def _names(text: str) -> Iterator[str]:
     return (name for _, name, _, _ in Formatter().parse(text) if name)

@@ -261,6 +261,12 @@ def connect_to_master(
         yield ControlConnection(file)
 
 
+def ask(script: Script, request: Request, kind: type[T]) -> T:
+    """Send one request to the master of a script, and return the answer."""
+    with connect_to_master(script) as master:
+        return master.request(request, kind)
+
+
 class ControlConnection:
     """One request and its answer."""
 

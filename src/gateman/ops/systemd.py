@@ -13,7 +13,7 @@ import pwd
 import re
 import stat
 import sys
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -290,14 +290,13 @@ def unreadable(settings: UnitSettings) -> list[Path]:
 def _may_read(path: Path, uid: int, groups: set[int]) -> bool:
     if uid == 0:
         return True
-    return _has(path, stat.S_IROTH, uid, groups) and all(
-        _has(folder, stat.S_IXOTH, uid, groups) for folder in path.parents
+    return has_right(path.stat(), stat.S_IROTH, uid, groups) and all(
+        has_right(folder.stat(), stat.S_IXOTH, uid, groups) for folder in path.parents
     )
 
 
-def _has(path: Path, right: int, uid: int, groups: set[int]) -> bool:
+def has_right(found: os.stat_result, right: int, uid: int, groups: Collection[int]) -> bool:
     """Return whether a user has a right; the right is given as its bit for others."""
-    found = path.stat()
     if found.st_uid == uid:
         return bool(found.st_mode & right << 6)
     if found.st_gid in groups:
@@ -308,7 +307,7 @@ def _has(path: Path, right: int, uid: int, groups: set[int]) -> bool:
 def remedy(settings: UnitSettings, path: Path) -> str:
     """Return a sentence for a file that the service will not be able to read."""
     user = f"user {settings.user}" if settings.user is not None else "systemd's temporary user"
-    group = _group_name(path.resolve())
+    group = _reading_group(path.resolve())
     through = f", add SupplementaryGroups={group} to the unit" if group else ""
     return (
         f"{user} will not be able to read {path}: name another user with --user{through}, or, if"
@@ -316,12 +315,16 @@ def remedy(settings: UnitSettings, path: Path) -> str:
     )
 
 
-def _group_name(path: Path) -> str:
+def _reading_group(path: Path) -> str:
     """Return the group that may read a file, or an empty text; root's group does not count."""
     found = path.stat()
     if not found.st_gid or not found.st_mode & stat.S_IRGRP:
         return ""
+    return group_name(found.st_gid)
+
+
+def group_name(gid: int) -> str:
     try:
-        return grp.getgrgid(found.st_gid).gr_name
+        return grp.getgrgid(gid).gr_name
     except KeyError:
-        return str(found.st_gid)
+        return str(gid)

@@ -43,8 +43,7 @@ def _watch(script: Script, folder: Path) -> None:
     ):
         logger.info("%s changed", named({Path(path) for _, path in changes}, folder))
         try:
-            with control.connect_to_master(script) as master:
-                master.request(control_requests.Reload(), control_requests.ControlAnswer)
+            control.ask(script, control_requests.Reload(), control_requests.ControlAnswer)
         except NotRunning:
             return
         except CommandError:

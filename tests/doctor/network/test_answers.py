@@ -104,23 +104,6 @@ def test_the_servers_time(data: bytes, expected: float | None) -> None:
     assert answers.date(data) == expected
 
 
-@pytest.mark.parametrize(
-    ("data", "expected"),
-    [
-        (b"SSH-2.0-OpenSSH_9.2", "SSH"),
-        (b"220 ProFTPD Server ready", "FTP"),
-        (b"220 mx.a.test ESMTP", "SMTP (mail)"),
-        (b"* OK IMAP4rev1", "IMAP (mail)"),
-        (b"-ERR unknown command 'GET'", "the protocol of Redis"),
-        (b"\0\0\x12\x04\0\0\0\0\0", "HTTP/2 only"),
-        (b"\0\0\0\x04\0\0\0\0\0", "HTTP/2 only"),
-        (b"whatever", ""),
-    ],
-)
-def test_another_protocol(data: bytes, expected: str) -> None:
-    assert answers.protocol(data) == expected
-
-
 def test_one_line_is_shown() -> None:
     assert answers.shown(b"one\xff\x1b[31m\r\ntwo") == "one\\xff\x1b[31m"
 

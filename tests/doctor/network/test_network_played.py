@@ -230,8 +230,8 @@ def test_plain_http_before_openssl(files: Path) -> None:
     [
         (b"SSH-2.0-OpenSSH_9.2p1 Debian-2\r\n", "SSH"),
         (b"220 mail.a.test ESMTP Postfix\r\n", "SMTP (mail)"),
-        (b"J\0\0\0\x0a8.0.36\0\x08\0\0\0", "the protocol of MySQL"),
-        (b'INFO {"server_id":"N"} \r\n', "the protocol of NATS"),
+        (b"J\0\0\0\x0a8.0.36\0\x08\0\0\0", "MySQL"),
+        (b'INFO {"server_id":"N"} \r\n', "NATS"),
         (b"hello\r\n", "an unknown protocol"),
     ],
 )

@@ -4,10 +4,7 @@ import pytest
 
 from gateman.doctor.upgrade.fingerprints import (
     firewall,
-    is_http2,
-    is_tls,
     lost_field,
-    protocol,
     recognise,
 )
 from gateman.doctor.upgrade.observations import Answer
@@ -113,24 +110,3 @@ def test_what_servers_say_is_missing(body: str, field: str) -> None:
 )
 def test_firewalls(body: str, name: str) -> None:
     assert firewall(answer(403, body)) == name
-
-
-@pytest.mark.parametrize(
-    ("garbage", "name"),
-    [
-        (b"SSH-2.0-x", "SSH"),
-        (b"220 mail ESMTP", "SMTP or FTP"),
-        (b"-ERR wrong number of arguments", "Redis"),
-        (b'INFO {"server_id"', "NATS"),
-        (b"hello", ""),
-    ],
-)
-def test_protocols(garbage: bytes, name: str) -> None:
-    assert protocol(garbage) == name
-
-
-def test_binary_protocols() -> None:
-    assert is_http2(b"\0\0\x12\4\0\0\0\0\0")
-    assert not is_http2(b"HTTP/1.1 200")
-    assert is_tls(b"\x15\3\1\0\2")
-    assert not is_tls(b"HTTP/1.1")

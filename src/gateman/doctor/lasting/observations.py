@@ -18,7 +18,6 @@ class PageSeen:
 
     url: str  # the last one, after redirects
     answer: Answer | None = None
-    redirects: tuple[str, ...] = ()  # the URLs before it
     error: str = ""  # why it could not be read; empty if it was
     duration: float = 0.0
 

@@ -5,14 +5,16 @@ from collections.abc import Callable, Sequence
 from contextlib import AsyncExitStack
 from urllib.parse import urljoin, urlsplit
 
+from ...errors import UsageMistake
 from ...websocket.encoding import Opcode
 from ..stream import opened, unverified
 from ..target import Route, Settings, Target, default_port
 from ..upgrade.client import Client, Conversation, default_origin, read_answer
-from ..upgrade.observations import Attempt, End, Silence
+from ..upgrade.observations import Answer, Attempt, Silence
 from .observations import ConnectionsSeen, IdleSeen, LastingSeen, PageSeen, SizeSeen
 
 _MAX_REDIRECTS = 5
+_REDIRECTS = frozenset({301, 302, 303, 307, 308})
 _MAX_PAGE = 256 << 10  # bytes
 _HANDSHAKE_TIME = 5.0  # seconds
 _PAGE_TIME = 5.0  # seconds
@@ -25,49 +27,56 @@ async def look_at_page(settings: Settings, progress: Callable[[str], None]) -> P
     """Read the page that --page names; ``None`` without it."""
     if settings.page is None:
         return None
+    if not _is_page(settings.page):
+        raise UsageMistake(f"--page {settings.page} is not the URL of a page: write https://HOST/")
     progress("page")
     loop = asyncio.get_running_loop()
-    begun_at = loop.time()
-    url = settings.page
-    redirects: list[str] = []
+    begun_at, url, answer, error = loop.time(), settings.page, None, ""
     try:
         async with asyncio.timeout(min(_PAGE_TIME, settings.timeout / 2)):
-            while True:
-                parts = urlsplit(url)
-                is_tls = parts.scheme == "https"
-                if parts.scheme not in {"http", "https"} or not parts.hostname:
-                    return PageSeen(url=url, error="this is not the URL of a page")
-                async with opened(
-                    parts.hostname,
-                    parts.port or default_port(is_tls),
-                    context=unverified() if is_tls else None,
-                    server_name=parts.hostname if is_tls else None,
-                ) as (reader, writer):
-                    path = (parts.path or "/") + (f"?{parts.query}" if parts.query else "")
-                    host = parts.netloc.rpartition("@")[2]
-                    writer.write(
-                        f"GET {path} HTTP/1.1\r\nHost: {host}\r\nAccept: text/html\r\n"
-                        "User-Agent: Mozilla/5.0 (gateman doctor)\r\nConnection: close\r\n"
-                        "\r\n".encode()
-                    )
-                    answer = await read_answer(reader, max_body=_MAX_PAGE)
-                duration = loop.time() - begun_at
-                if answer is None:
-                    return PageSeen(url=url, error="the answer is not HTTP", duration=duration)
-                location = answer.get("Location")
-                if answer.status not in {301, 302, 303, 307, 308} or not location:
-                    return PageSeen(
-                        url=url, answer=answer, redirects=tuple(redirects), duration=duration
-                    )
-                redirects.append(url)
-                if len(redirects) > _MAX_REDIRECTS:
-                    return PageSeen(url=url, error="it redirects without end", duration=duration)
+            answer = await _get(url)
+            for _ in range(1 + _MAX_REDIRECTS):
+                location = "" if answer is None else answer.get("Location")
+                if answer is None or answer.status not in _REDIRECTS or not location:
+                    break
                 url = urljoin(url, location)
+                answer = await _get(url) if _is_page(url) else None
+            else:
+                answer, error = None, "it redirects without end"
     except TimeoutError:
-        error = "no answer in time"
+        answer, error = None, "no answer in time"
     except (OSError, ValueError) as failure:
-        error = str(failure)
-    return PageSeen(url=url, redirects=tuple(redirects), error=error)
+        answer, error = None, str(failure)
+    if answer is None:
+        error = error or "the answer is not HTTP"
+    return PageSeen(url=url, answer=answer, error=error, duration=loop.time() - begun_at)
+
+
+def _is_page(url: str) -> bool:
+    try:
+        parts = urlsplit(url)
+    except ValueError:
+        return False
+    return parts.scheme in {"http", "https"} and bool(parts.hostname)
+
+
+async def _get(url: str) -> Answer | None:
+    parts = urlsplit(url)
+    is_tls = parts.scheme == "https"
+    async with opened(
+        parts.hostname or "",
+        parts.port or default_port(is_tls),
+        context=unverified() if is_tls else None,
+        server_name=parts.hostname if is_tls else None,
+    ) as (reader, writer):
+        path = (parts.path or "/") + (f"?{parts.query}" if parts.query else "")
+        host = parts.netloc.rpartition("@")[2]
+        writer.write(
+            f"GET {path} HTTP/1.1\r\nHost: {host}\r\nAccept: text/html\r\n"
+            "User-Agent: Mozilla/5.0 (gateman doctor)\r\nConnection: close\r\n"
+            "\r\n".encode()
+        )
+        return await read_answer(reader, max_body=_MAX_PAGE)
 
 
 async def look(
@@ -117,7 +126,7 @@ async def _look_at_size(
         begun_at = loop.time()
         conversation.send(Opcode.TEXT, b"a" * size)
         conversation.ping()
-        await conversation.listen(seconds, lambda: conversation.pong_time is not None)
+        await conversation.listen(seconds, lambda: conversation.has_pong)
         # A limit may be told of after the pong.
         await conversation.listen(0.3)
         return SizeSeen(
@@ -147,7 +156,7 @@ async def _look_at_connections(
                 else:
                     failures.append(one)
         await asyncio.gather(*[one.listen(_KEPT) for one in open_ones])
-        lost = sum(one.end is not End.OPEN for one in open_ones)
+        lost = sum(not one.is_open for one in open_ones)
         await asyncio.gather(*[one.finish() for one in open_ones])
     return ConnectionsSeen(
         asked=count,

@@ -1,9 +1,10 @@
-"""What the first bytes of an answer tell of a server: its protocol and its software. PURE."""
+"""What the first bytes of an HTTP answer tell of a server. PURE."""
 
 import re
 from email.utils import parsedate_to_datetime
 
 from ...findings import Software
+from ..protocols import is_tls
 from .observations import AnswerSeen, End
 
 _HTTP = re.compile(rb"HTTP/\d(?:\.\d)? (\d{3})")
@@ -32,28 +33,6 @@ _SERVERS = (
     (re.compile(rb"Client sent an HTTP request to an HTTPS server"), "CADDY"),
 )
 
-# The first bytes of what is not HTTP.
-_PROTOCOLS = (
-    (re.compile(rb"SSH-"), "SSH"),
-    (re.compile(rb"220[ -].*(?:FTP|FileZilla)", re.IGNORECASE), "FTP"),
-    (re.compile(rb"220[ -]"), "SMTP (mail)"),
-    (re.compile(rb"\* OK"), "IMAP (mail)"),
-    (re.compile(rb"\+OK"), "POP3 (mail)"),
-    (re.compile(rb".{3}\0\x0a\d+\.\d", re.DOTALL), "the protocol of MySQL"),
-    (re.compile(rb".{3}\0\xff", re.DOTALL), "the protocol of MySQL"),
-    (re.compile(rb"E\0\0\0|[NS]$"), "the protocol of PostgreSQL"),
-    (re.compile(rb"-(?:ERR|DENIED|NOAUTH)"), "the protocol of Redis"),
-    (re.compile(rb"INFO \{"), "the protocol of NATS"),
-    (re.compile(rb"AMQP"), "AMQP (RabbitMQ)"),
-    (re.compile(rb"RFB \d"), "VNC"),
-    (re.compile(rb"\x03\0\0"), "RDP"),
-    (re.compile(rb"\0\0[^\0]\x04\0|\0\0\0\x04\0\0\0\0\0", re.DOTALL), "HTTP/2 only"),
-    (re.compile(rb"ERROR\r\n"), "the protocol of memcached"),
-    (re.compile(rb"RTSP/|SIP/"), "RTSP or SIP"),
-    (re.compile(rb"PROXY |\r\n\r\n\0\r\nQUIT\n"), "the PROXY protocol, as a client"),
-    (re.compile(rb"\xff[\xfb-\xfe]"), "telnet"),
-)
-
 
 def status(data: bytes) -> int | None:
     """Return the status of an HTTP answer."""
@@ -70,11 +49,6 @@ def is_complete(data: bytes) -> bool:
     head, end, body = data.partition(b"\r\n\r\n")
     length = re.search(rb"^content-length: *(\d+)", head, re.IGNORECASE | re.MULTILINE)
     return bool(end) and is_http(data) and length is not None and len(body) >= int(length[1])
-
-
-def is_tls(data: bytes) -> bool:
-    """Return whether an answer is a TLS record."""
-    return len(data) >= 3 and data[0] in {21, 22} and data[1] == 3
 
 
 def expects_tls(data: bytes) -> bool:
@@ -97,14 +71,6 @@ def software(data: bytes) -> Software | None:
         if is_http(data) and pattern.search(data):
             return Software[name]
     return None
-
-
-def protocol(data: bytes) -> str:
-    """Name what a server speaks that is neither TLS nor HTTP; empty if it is not known."""
-    for pattern, name in _PROTOCOLS:
-        if pattern.match(data):
-            return name
-    return ""
 
 
 def date(data: bytes) -> float | None:

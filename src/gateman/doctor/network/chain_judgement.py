@@ -10,6 +10,7 @@ from ...tls.certificate_chain import CertificateFacts
 from ...tls.certificate_findings import is_about_dates, minute, wrong_name
 from ...tls.certificate_findings import judge as judge_chain
 from ...tls.domain_names import is_named
+from ..explanation import listed
 from ..target import Target
 from . import answers, url
 from .observations import AddressSeen, ChainSeen, NetworkSeen
@@ -135,7 +136,4 @@ def software_of(seen: AddressSeen) -> Software | None:
 
 
 def joined(names: Iterable[str]) -> str:
-    listed = list(dict.fromkeys(names))
-    if len(listed) > 1:
-        return f"{', '.join(listed[:-1])} and {listed[-1]}"
-    return "".join(listed)
+    return listed(dict.fromkeys(names))

@@ -12,6 +12,7 @@ from typing import Any
 from ...findings import ALL_CLIENTS, Client, Declaration, Finding, Severity, Software
 from ...findings import network as declared
 from ...findings.handshakes import HTTP2_ONLY
+from .. import protocols
 from ..target import Settings, Target, bracketed, default_port
 from . import answers, chain_judgement, url
 from .chain_judgement import joined, software_of
@@ -291,11 +292,11 @@ def _not_tls(data: bytes) -> _Fault:
         return _Fault(
             declared.TLS_ON_PLAIN_PORT, software=answers.software(data), evidence=evidence
         )
-    if answers.protocol(data) == "HTTP/2 only":
+    if protocols.is_http2(data):
         return _Fault(HTTP2_ONLY, evidence=evidence)
     return _Fault(
         declared.OTHER_PROTOCOL,
-        fields={"protocol": answers.protocol(data) or "an unknown protocol"},
+        fields={"protocol": protocols.protocol(data) or "an unknown protocol"},
         evidence=evidence,
     )
 
@@ -331,7 +332,7 @@ def _agreed(seen: AddressSeen, tls: HandshakeSeen) -> Iterator[_Fault]:
             evidence=f"TLS 1.2 alone: {_outcome(old)}; TLS 1.3 alone: agreed",
         )
     if (seen.inner is not None and seen.inner.is_agreed) or (
-        seen.inside is not None and answers.is_tls(seen.inside.data)
+        seen.inside is not None and protocols.is_tls(seen.inside.data)
     ):
         yield _Fault(
             declared.TLS_TWICE, software=software, evidence=_said(seen.inside, "HTTP inside TLS")

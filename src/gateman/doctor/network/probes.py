@@ -10,8 +10,9 @@ from functools import partial
 from typing import Any
 
 from ...errors import UsageMistake
+from ..protocols import is_http2, protocol
 from ..target import Settings, Target
-from .answers import is_http, may_expect_tls, protocol
+from .answers import is_http, may_expect_tls
 from .connection import Connection, NotOpen, answer, is_own_address
 from .observations import (
     SILENT,
@@ -191,7 +192,7 @@ class _Looks:
         address = seen.address
         if tls.outcome is Tls.NOT_TLS:
             # The answer to a hello seldom says whose it is.
-            if not protocol(tls.answer):
+            if not (protocol(tls.answer) or is_http2(tls.answer)):
                 plain = await self._ask(address, self._request(is_secret=True))
                 return replace(seen, plain=plain)
             return seen

@@ -108,8 +108,6 @@ async def _settled(script: Script, nonce: str) -> ListArrivalsAnswer | None:
 
 
 async def _arrivals(script: Script, nonce: str) -> ListArrivalsAnswer:
-    def ask() -> ListArrivalsAnswer:
-        with control.connect_to_master(script) as master:
-            return master.request(GetArrivals(nonce), ListArrivalsAnswer)
-
-    return await in_background(ask, _CONTROL_TIMEOUT)
+    return await in_background(
+        lambda: control.ask(script, GetArrivals(nonce), ListArrivalsAnswer), _CONTROL_TIMEOUT
+    )

@@ -76,9 +76,7 @@ def _command(target: Target, seen: ServiceSeen) -> str:
 
 def _causes(seen: ServiceSeen, handshake: ArrivalsSeen) -> Iterator[Finding]:
     """Judge what went wrong while the handshake was on its way, though its nonce was not seen."""
-    route = seen.route
-    software = None if route is None else route.software
-    proxy = "the proxy" if software is None else software.value
+    route, software, proxy = seen.route, seen.software, seen.proxy_name
     for one in handshake.causes:
         worker = _named(seen, one["worker"])
         evidence = f"{one['cause']}, {one['count']} times: {one['message']}"
@@ -132,8 +130,7 @@ def _arrival(
     target: Target, seen: ServiceSeen, handshake: ArrivalsSeen, arrival: ListedArrival
 ) -> Iterator[Finding]:
     """Judge a handshake that arrived, by what it had lost or what the service did with it."""
-    route = seen.route
-    software = None if route is None else route.software
+    software = seen.software
     fields = arrival["fields"]
     evidence = _written(arrival)
     status = arrival["status"]
@@ -233,7 +230,6 @@ def _passed_on(
 ) -> Iterator[Finding]:
     """Judge what the proxy tells of the client."""
     fields, worker = arrival["fields"], _named(seen, arrival["worker"])
-    route = seen.route
     is_proxied = any(name.startswith(("x-forwarded", "x-real", "forwarded")) for name in fields)
     if worker is None or not is_proxied:
         return
@@ -243,8 +239,8 @@ def _passed_on(
     is_known = any(target.host in one.lower() for one in hosts)
     if not is_known and not worker.has_allowed_origins and not target.host[:1].isdigit():
         yield services.HOST_REPLACED.found(
-            software=None if route is None else route.software,
-            proxy="the proxy" if route is None else route.software.value,
+            software=seen.software,
+            proxy=seen.proxy_name,
             where=f"Host: {hosts[0]}",
             evidence=evidence,
         )

@@ -3,7 +3,7 @@
 from collections import Counter
 from collections.abc import Iterable, Iterator
 
-from ...findings import ALL_CLIENTS, Finding, Severity, Stage, handshakes, services
+from ...findings import ALL_CLIENTS, Finding, Severity, Stage, codes, handshakes, services
 from ...master.control_requests import ProcessStatus, SlotStatus, StatusAnswer
 from ...tls.certificate_findings import minute
 from ...tls.domain_names import is_named
@@ -64,19 +64,16 @@ def judge(target: Target | None, seen: ServiceSeen) -> list[Finding]:
 
 
 # Seen in the configuration and in what arrived.
-_ONCE = frozenset(
-    one.code
-    for one in (
-        handshakes.UPGRADE_LOST,
-        handshakes.UPGRADE_HTTP_1_0,
-        handshakes.PEER_SPOKE_TLS,
-        handshakes.PEER_SPOKE_PLAIN,
-        handshakes.PROXY_HEADER_UNEXPECTED,
-        services.PROXY_HEADER_MISSING,
-        services.PROXY_UNTRUSTED,
-        services.PROXY_UNTRUSTED_DROPPED,
-        services.HOST_REPLACED,
-    )
+_ONCE = codes(
+    handshakes.UPGRADE_LOST,
+    handshakes.UPGRADE_HTTP_1_0,
+    handshakes.PEER_SPOKE_TLS,
+    handshakes.PEER_SPOKE_PLAIN,
+    handshakes.PROXY_HEADER_UNEXPECTED,
+    services.PROXY_HEADER_MISSING,
+    services.PROXY_UNTRUSTED,
+    services.PROXY_UNTRUSTED_DROPPED,
+    services.HOST_REPLACED,
 )
 
 
@@ -299,10 +296,9 @@ def _addresses(target: Target, seen: ServiceSeen) -> Iterator[Finding]:
 
 def _proxied(target: Target, seen: ServiceSeen) -> Iterator[Finding]:
     yield from proxy_judgement.judge(target, seen)
-    route = seen.route
     for one in seen.denied[:1]:
         yield services.SOCKET_DENIED.found(
-            proxy="the proxy" if route is None else route.software.value,
+            proxy=seen.proxy_name,
             user=one.user,
             right=one.right,
             path=one.path,

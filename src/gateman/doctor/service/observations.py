@@ -161,6 +161,15 @@ class ServiceSeen:
         return next((one.route for one in self.proxies if one.route is not None), None)
 
     @property
+    def software(self) -> Software | None:
+        """That of this proxy."""
+        return None if self.route is None else self.route.software
+
+    @property
+    def proxy_name(self) -> str:
+        return "the proxy" if self.software is None else self.software.value
+
+    @property
     def has_opened(self) -> bool:
         """Whether the doctor's handshake arrived here, and its answer came back."""
         seen = self.handshake

@@ -150,16 +150,13 @@ async def _or_none(function: Callable[[], T | None], timeout: float) -> T | None
 
 async def _status(script: Script) -> tuple[StatusAnswer | None, frozenset[int], str]:
     """Ask for the status, and again while processes do not answer."""
-
-    def ask() -> StatusAnswer:
-        with control.connect_to_master(script) as master:
-            return master.request(GetStatus(), StatusAnswer)
-
     busy: frozenset[int] | None = None
     status: StatusAnswer | None = None
     for count in range(_STATUS_COUNT):
         try:
-            status = answer = await in_background(ask, _STATUS_TIMEOUT)
+            status = answer = await in_background(
+                lambda: control.ask(script, GetStatus(), StatusAnswer), _STATUS_TIMEOUT
+            )
         except NotRunning as error:
             return None, frozenset(), "" if "belongs to another" not in str(error) else str(error)
         except CommandError as error:

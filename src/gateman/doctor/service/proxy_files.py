@@ -96,9 +96,7 @@ def _parent(pid: int) -> int:
 def _user(pids: Sequence[int]) -> str:
     """Name the user of the processes that connect: those that gave up root."""
     uids = [uid for pid in pids if (uid := system.uid(pid)) is not None]
-    chosen = next((uid for uid in uids if uid), uids[0] if uids else 0)
-    account = system.user_of(chosen)
-    return str(chosen) if account is None else account.pw_name
+    return system.account_name(next((uid for uid in uids if uid), 0))
 
 
 def _main_files(software: Software, command: Sequence[str]) -> list[Path]:

@@ -4,7 +4,7 @@ from collections.abc import Iterator
 from math import ceil
 from typing import Any
 
-from ...findings import Finding, Severity, handshakes, services
+from ...findings import Finding, Severity, codes, handshakes, services
 from ..target import Target
 from .observations import ServiceSeen, WorkerSeen, is_loopback, same_address
 from .proxies.route import Action, ProxyRoute, Upstream
@@ -48,14 +48,13 @@ def _judge_route(target: Target, seen: ServiceSeen, route: ProxyRoute) -> Iterat
     name, software = route.software.value, route.software
     path = target.bare_path
     at: dict[str, Any] = {"proxy": name, "where": route.where}
-    listens = _listens(seen)
     if route.is_http2_only:
         yield handshakes.HTTP2_ONLY.found(software=software, evidence=route.where)
     worker = worker_behind(route, seen)
     if route.action is Action.PASSES and not route.upstreams and route.doubts:
         yield services.PROXY_UNCLEAR.found(proxy=name, path=path, doubt=route.doubts[0])
     elif route.action is Action.PASSES:
-        yield from _judge_passing(target, seen, route, worker)
+        yield from _judge_passing(seen, route, worker, path, at)
     elif route.action is Action.UNKNOWN:
         doubt = route.doubts[0] if route.doubts else route.answer
         yield services.PROXY_UNCLEAR.found(proxy=name, path=path, doubt=doubt)
@@ -69,7 +68,7 @@ def _judge_route(target: Target, seen: ServiceSeen, route: ProxyRoute) -> Iterat
             path=path,
             block=route.block,
             answer=route.answer,
-            listens=listens,
+            listens=_listens(seen),
             **at,
         )
     elif route.action is Action.REDIRECTS:
@@ -93,11 +92,13 @@ def _judge_restrictions(
 
 
 def _judge_passing(
-    target: Target, seen: ServiceSeen, route: ProxyRoute, worker: WorkerSeen | None
+    seen: ServiceSeen,
+    route: ProxyRoute,
+    worker: WorkerSeen | None,
+    path: str,
+    at: dict[str, Any],
 ) -> Iterator[Finding]:
     name, software = route.software.value, route.software
-    path = target.bare_path
-    at: dict[str, Any] = {"proxy": name, "where": route.where}
     evidence = f"{route.block}, at {route.where}"
     if worker is None:
         if route.upstreams and all(_is_here(one, seen) for one in route.upstreams):
@@ -192,23 +193,20 @@ def is_refuted_by_101(finding: Finding) -> bool:
     return finding.severity is Severity.CAUSE and finding.code in _REFUTED
 
 
-_REFUTED = frozenset(
-    one.code
-    for one in (
-        handshakes.HTTP2_ONLY,
-        handshakes.PEER_SPOKE_PLAIN,
-        handshakes.PEER_SPOKE_TLS,
-        handshakes.PROXY_HEADER_UNEXPECTED,
-        handshakes.UPGRADE_HTTP_1_0,
-        handshakes.UPGRADE_LOST,
-        services.PROXY_ANSWERS_ITSELF,
-        services.PROXY_DENIES,
-        services.PROXY_HEADER_MISSING,
-        services.PROXY_INCOMPLETE,
-        services.PROXY_LEADS_ELSEWHERE,
-        services.PROXY_NAME_UNKNOWN,
-        services.PROXY_REDIRECTS,
-        services.PROXY_UNTRUSTED_DROPPED,
-        services.SOCKET_DENIED,
-    )
+_REFUTED = codes(
+    handshakes.HTTP2_ONLY,
+    handshakes.PEER_SPOKE_PLAIN,
+    handshakes.PEER_SPOKE_TLS,
+    handshakes.PROXY_HEADER_UNEXPECTED,
+    handshakes.UPGRADE_HTTP_1_0,
+    handshakes.UPGRADE_LOST,
+    services.PROXY_ANSWERS_ITSELF,
+    services.PROXY_DENIES,
+    services.PROXY_HEADER_MISSING,
+    services.PROXY_INCOMPLETE,
+    services.PROXY_LEADS_ELSEWHERE,
+    services.PROXY_NAME_UNKNOWN,
+    services.PROXY_REDIRECTS,
+    services.PROXY_UNTRUSTED_DROPPED,
+    services.SOCKET_DENIED,
 )

@@ -1,6 +1,5 @@
 """What Linux tells about its processes and sockets, as far as this user may read it."""
 
-import grp
 import os
 import pwd
 import re
@@ -9,6 +8,7 @@ import stat
 from collections.abc import Collection, Iterable
 from pathlib import Path
 
+from ...ops.systemd import group_name, has_right
 from .observations import ListenerSeen, RightsSeen
 
 _PROC = Path("/proc")
@@ -133,6 +133,11 @@ def user_of(name_or_uid: str | int) -> pwd.struct_passwd | None:
         return None
 
 
+def account_name(uid: int) -> str:
+    account = user_of(uid)
+    return str(uid) if account is None else account.pw_name
+
+
 def denied(path: Path, user: pwd.struct_passwd) -> RightsSeen | None:
     """Find the first right that a user does not have on the way to a unix socket."""
     if user.pw_uid == 0:
@@ -144,37 +149,16 @@ def denied(path: Path, user: pwd.struct_passwd) -> RightsSeen | None:
         except OSError:
             return None
         is_socket = one == path
-        if not _may(found, user.pw_uid, groups, 2 if is_socket else 1):
+        right = stat.S_IWOTH if is_socket else stat.S_IXOTH
+        if not has_right(found, right, user.pw_uid, groups):
             return RightsSeen(
                 path=str(one),
                 right="write to" if is_socket else "enter",
                 mode=stat.filemode(found.st_mode),
-                owner=f"{_user_name(found.st_uid)} {_group_name(found.st_gid)}",
+                owner=f"{account_name(found.st_uid)} {group_name(found.st_gid)}",
                 user=user.pw_name,
             )
     return None
-
-
-def _may(found: os.stat_result, user: int, groups: Collection[int], bit: int) -> bool:
-    if found.st_uid == user:
-        return bool(found.st_mode & bit << 6)
-    if found.st_gid in groups:
-        return bool(found.st_mode & bit << 3)
-    return bool(found.st_mode & bit)
-
-
-def _user_name(number: int) -> str:
-    try:
-        return pwd.getpwuid(number).pw_name
-    except KeyError:
-        return str(number)
-
-
-def _group_name(number: int) -> str:
-    try:
-        return grp.getgrgid(number).gr_name
-    except KeyError:
-        return str(number)
 
 
 def tail(path: Path, size: int = 32 << 10) -> str:

@@ -11,6 +11,7 @@ from base64 import b64encode
 from collections.abc import AsyncIterator, Callable
 from contextlib import AsyncExitStack, asynccontextmanager, suppress
 from dataclasses import replace
+from typing import Any
 
 from ...errors import ProtocolError
 from ...websocket.close import parse_close
@@ -164,33 +165,31 @@ class Conversation:
         self._loop = asyncio.get_running_loop()
         self._opened_at = self._loop.time()
         self._ping: tuple[bytes, float] | None = None
-        self._first = b""
         self._agreed = agreed
-        self.end = End.OPEN
-        self.pong_time: float | None = None
-        self.messages = 0
-        self._has_wrong_pong = False
-        self._pings: list[float] = []
-        self._close: tuple[int, str] | None = None
-        self._fault = ""
-        self._is_compressed = False
-        self.ended_at = 0.0
+        self.seen = Exchange(end=End.OPEN)
         self._take(early)
 
+    @property
+    def is_open(self) -> bool:
+        return self.seen.end is End.OPEN
+
+    @property
+    def has_pong(self) -> bool:
+        return self.seen.pong_time is not None
+
     def send(self, opcode: int, payload: bytes) -> None:
-        if self.end is End.OPEN:
+        if self.is_open:
             self._writer.write(client_frame(opcode, payload, os.urandom(4)))
 
     def ping(self) -> None:
-        """Send a ping; ``pong_time`` is that of its pong."""
+        """Send a ping; the time of its pong is noted."""
         payload = os.urandom(8)
         self._ping = payload, self._loop.time()
-        self.pong_time = None
         self.send(Opcode.PING, payload)
 
     async def finish(self) -> Exchange:
         """Close it, without waiting for the answer, and give what came."""
-        seen = self._seen()
+        seen = self.seen
         self.send(Opcode.CLOSE, (1000).to_bytes(2))
         with suppress(OSError, TimeoutError):
             async with asyncio.timeout(0.5):
@@ -201,7 +200,7 @@ class Conversation:
         """Read until the time is over, the connection has ended, or ``until`` is true."""
         with suppress(TimeoutError):
             async with asyncio.timeout(seconds):
-                while self.end is End.OPEN and not until():
+                while self.is_open and not until():
                     try:
                         data = await self._reader.read(_READ_SIZE)
                     except OSError:
@@ -212,62 +211,51 @@ class Conversation:
                         return
                     self._take(data)
 
-    def _seen(self) -> Exchange:
-        return Exchange(
-            end=self.end,
-            pong_time=self.pong_time,
-            has_wrong_pong=self._has_wrong_pong,
-            pings=tuple(self._pings),
-            messages=self.messages,
-            close=self._close,
-            fault=self._fault,
-            is_compressed=self._is_compressed,
-            first=self._first,
-            ended_at=self.ended_at,
-        )
+    def _note(self, **what: Any) -> None:
+        self.seen = replace(self.seen, **what)
 
     def _take(self, data: bytes) -> None:
-        self._first = (self._first + data)[:_FIRST]
+        self._note(first=(self.seen.first + data)[:_FIRST])
         for frame in self._frames.feed(data):
-            if self.end is End.OPEN:
+            if self.is_open:
                 self._handle(frame)
 
     def _handle(self, frame: Frame) -> None:
         if frame.fault:
-            self._fault = frame.fault
+            self._note(fault=frame.fault)
             self._ended(End.FAULT)
             return
-        self._is_compressed |= bool(frame.rsv) and not self._agreed
+        if frame.rsv and not self._agreed:
+            self._note(is_compressed=True)
         match frame.opcode:
             case Opcode.PING:
-                self._pings.append(self._loop.time() - self._opened_at)
+                self._note(pings=(*self.seen.pings, self._loop.time() - self._opened_at))
                 self.send(Opcode.PONG, frame.payload)
             case Opcode.PONG if self._ping is not None:
                 payload, sent_at = self._ping
                 if frame.payload == payload:
-                    self.pong_time = self._loop.time() - sent_at
+                    self._note(pong_time=self._loop.time() - sent_at)
                 else:
-                    self._has_wrong_pong = True
+                    self._note(has_wrong_pong=True)
             case Opcode.CLOSE:
                 try:
-                    self._close = parse_close(frame.payload)
+                    self._note(close=parse_close(frame.payload))
                 except ProtocolError as error:
-                    self._fault = error.reason
+                    self._note(fault=error.reason)
                 self.send(Opcode.CLOSE, frame.payload)
                 self._ended(End.CLOSE)
             case _:
-                self.messages += frame.fin
+                self._note(messages=self.seen.messages + frame.fin)
 
     def _ended(self, end: End) -> None:
-        self.end = end
-        self.ended_at = self._loop.time() - self._opened_at
+        self._note(end=end, ended_at=self._loop.time() - self._opened_at)
 
 
 async def _exchange(conversation: Conversation, watch: float) -> Exchange:
     """Ping, and look whether the server closes at once."""
     conversation.ping()
-    await conversation.listen(watch, lambda: conversation.pong_time is not None)
-    if conversation.end is End.OPEN and conversation.pong_time is not None:
+    await conversation.listen(watch, lambda: conversation.has_pong)
+    if conversation.is_open and conversation.has_pong:
         await conversation.listen(min(0.4, watch))
     return await conversation.finish()
 

@@ -6,10 +6,14 @@ both are looked at. Server may be hidden: the page of an error then still has it
 """
 
 import re
+from collections.abc import Iterable
 from dataclasses import dataclass
+from typing import TypeVar
 
 from ...findings import Software
 from .observations import Answer
+
+T = TypeVar("T")
 
 REFUSED_FIELD = "Gateman-Refused"
 
@@ -79,112 +83,108 @@ _PROXIES = frozenset(
 )
 
 # The first that matches the Server field.
-_SERVERS = tuple(
-    (re.compile(pattern, re.IGNORECASE), named)
-    for pattern, named in (
-        (r"^cloudflare", _CLOUDFLARE),
-        (r"^awselb", _AWS),
-        (r"^(nginx|openresty|tengine|angie|freenginx)", _NGINX),
-        (r"^apache-coyote", Named("Tomcat")),
-        (r"^apache", _APACHE),
-        (r"^caddy", _CADDY),
-        (r"^haproxy", _HAPROXY),
-        (r"^(istio-)?envoy", Named("Envoy")),
-        (r"^traefik", _TRAEFIK),
-        (r"^uvicorn", Named("uvicorn")),
-        (r"^(hypercorn|granian)", Named("an ASGI server")),
-        (r"^daphne", Named("Daphne")),
-        (r"^gunicorn", Named("gunicorn")),
-        (r"^(werkzeug|wsgiserver|waitress|cheroot)", Named("a WSGI server")),
-        (r"\bwebsockets/", Named("websockets (Python)")),
-        (r"\baiohttp/", Named("aiohttp")),
-        (r"^tornado", Named("Tornado")),
-        (r"^workerman", Named("Workerman")),
-        (r"^swoole", Named("Swoole")),
-        (r"^microsoft-(iis|httpapi)", Named("IIS")),
-        (r"^kestrel", Named("Kestrel (ASP.NET)")),
-        (r"^jetty", Named("Jetty")),
-        (r"^(litespeed|openlitespeed)", Named("LiteSpeed")),
-        (r"^lighttpd", Named("lighttpd")),
-        (r"^akamai", Named("Akamai")),
-        (r"^cloudfront", Named("CloudFront")),
-        (r"^varnish", Named("Varnish")),
-        (r"^(simplehttp|basehttp)", Named("Python's http.server")),
-        (r"^cowboy", Named("Cowboy")),
-        (r"^(gws|google frontend|gse|esf)", Named("Google")),
-        (r"^(vercel|netlify|github\.com|heroku)", Named("a hosting platform")),
-    )
+_SERVERS = (
+    (r"^cloudflare", _CLOUDFLARE),
+    (r"^awselb", _AWS),
+    (r"^(nginx|openresty|tengine|angie|freenginx)", _NGINX),
+    (r"^apache-coyote", Named("Tomcat")),
+    (r"^apache", _APACHE),
+    (r"^caddy", _CADDY),
+    (r"^haproxy", _HAPROXY),
+    (r"^(istio-)?envoy", Named("Envoy")),
+    (r"^traefik", _TRAEFIK),
+    (r"^uvicorn", Named("uvicorn")),
+    (r"^(hypercorn|granian)", Named("an ASGI server")),
+    (r"^daphne", Named("Daphne")),
+    (r"^gunicorn", Named("gunicorn")),
+    (r"^(werkzeug|wsgiserver|waitress|cheroot)", Named("a WSGI server")),
+    (r"\bwebsockets/", Named("websockets (Python)")),
+    (r"\baiohttp/", Named("aiohttp")),
+    (r"^tornado", Named("Tornado")),
+    (r"^workerman", Named("Workerman")),
+    (r"^swoole", Named("Swoole")),
+    (r"^microsoft-(iis|httpapi)", Named("IIS")),
+    (r"^kestrel", Named("Kestrel (ASP.NET)")),
+    (r"^jetty", Named("Jetty")),
+    (r"^(litespeed|openlitespeed)", Named("LiteSpeed")),
+    (r"^lighttpd", Named("lighttpd")),
+    (r"^akamai", Named("Akamai")),
+    (r"^cloudfront", Named("CloudFront")),
+    (r"^varnish", Named("Varnish")),
+    (r"^(simplehttp|basehttp)", Named("Python's http.server")),
+    (r"^cowboy", Named("Cowboy")),
+    (r"^(gws|google frontend|gse|esf)", Named("Google")),
+    (r"^(vercel|netlify|github\.com|heroku)", Named("a hosting platform")),
 )
 
-_FIELDS = tuple(
-    (field, re.compile(pattern, re.IGNORECASE), named)
-    for field, pattern, named in (
-        ("CF-RAY", r".", _CLOUDFLARE),
-        ("Via", r"\bcaddy\b", _CADDY),
-        ("Via", r"\bvarnish\b", Named("Varnish")),
-        ("Via", r"cloudfront", Named("CloudFront")),
-        ("X-Amz-Cf-Id", r".", Named("CloudFront")),
-        ("X-Varnish", r".", Named("Varnish")),
-        ("X-Envoy-Upstream-Service-Time", r".", Named("Envoy")),
-        ("X-Powered-By", r"express", _EXPRESS),
-        ("X-Powered-By", r"php", Named("PHP")),
-        ("X-Powered-By", r"asp\.net", Named("ASP.NET")),
-    )
+_FIELDS = (
+    ("CF-RAY", r".", _CLOUDFLARE),
+    ("Via", r"\bcaddy\b", _CADDY),
+    ("Via", r"\bvarnish\b", Named("Varnish")),
+    ("Via", r"cloudfront", Named("CloudFront")),
+    ("X-Amz-Cf-Id", r".", Named("CloudFront")),
+    ("X-Varnish", r".", Named("Varnish")),
+    ("X-Envoy-Upstream-Service-Time", r".", Named("Envoy")),
+    ("X-Powered-By", r"express", _EXPRESS),
+    ("X-Powered-By", r"php", Named("PHP")),
+    ("X-Powered-By", r"asp\.net", Named("ASP.NET")),
 )
 
 # The first that matches the beginning of the body.
-_PAGES = tuple(
-    (re.compile(pattern, re.IGNORECASE | re.DOTALL), named)
-    for pattern, named in (
-        (r"<title>gateman test page|^This is a WebSocket service: connect with", _GATEMAN),
-        (r"^The handshake arrived without '|^A WebSocket handshake needs HTTP/1\.1", _GATEMAN),
-        (r"^This port speaks TLS: connect with wss", _GATEMAN),
-        (r"<center>(nginx|openresty|tengine|angie|freenginx)", _NGINX),
-        (r"cf-error-details|cloudflare ray id|^error code: 1?\d{3}\s*$", _CLOUDFLARE),
-        (r"<title>Apache Tomcat|<h3>Apache Tomcat", Named("Tomcat")),
-        (r"<address>Apache|You're speaking plain HTTP to an SSL-enabled", _APACHE),
-        (
-            r"^<!DOCTYPE HTML PUBLIC \"-//(IETF|W3C)//DTD HTML[^>]*>\s*<html><head>\s*<title>[45]",
-            _APACHE,
-        ),
-        (r"^<html><body><h1>\d{3} [^<]+</h1>\s*[^<]+\s*</body></html>", _HAPROXY),
-        (r"upstream connect error or disconnect/reset|^no healthy upstream", Named("Envoy")),
-        (r"default backend - 404", _NGINX),
-        (r"Guru Meditation", Named("Varnish")),
-        (r"Proudly powered by LiteSpeed", Named("LiteSpeed")),
-        (r"<title>[^<]*IIS|Internet Information Services", Named("IIS")),
-        (r"^Client sent an HTTP request to an HTTPS server", Named("a server written in Go")),
-        (r"^404 page not found\s*$|^Bad Gateway\s*$|^Gateway Timeout\s*$", _TRAEFIK),
-        (r"Failed to open a WebSocket connection:", Named("websockets (Python)")),
-        (r"^\{\"detail\": ?\"Not Found\"\}", _ASGI),
-        (r"<pre>Cannot (GET|POST) /|^Cannot GET /", _EXPRESS),
-        (r"wp-content/|wp-includes/|wp-json", Named("WordPress")),
-        (
-            r"Werkzeug|<h1>Not Found</h1>\s*<p>The requested URL was not found on the server\.",
-            Named("Flask"),
-        ),
-        (r"<h1>WebSocket</h1>\s*<hr>\s*workerman", Named("Workerman")),
-        (r"Whitelabel Error Page", Named("Spring")),
-        (
-            r"<h1>Not Found</h1>\s*<p>The requested resource was not found on this server",
-            Named("Django"),
-        ),
-    )
+_PAGES = (
+    (r"<title>gateman test page|^This is a WebSocket service: connect with", _GATEMAN),
+    (r"^The handshake arrived without '|^A WebSocket handshake needs HTTP/1\.1", _GATEMAN),
+    (r"^This port speaks TLS: connect with wss", _GATEMAN),
+    (r"<center>(nginx|openresty|tengine|angie|freenginx)", _NGINX),
+    (r"cf-error-details|cloudflare ray id|^error code: 1?\d{3}\s*$", _CLOUDFLARE),
+    (r"<title>Apache Tomcat|<h3>Apache Tomcat", Named("Tomcat")),
+    (r"<address>Apache|You're speaking plain HTTP to an SSL-enabled", _APACHE),
+    (
+        r"^<!DOCTYPE HTML PUBLIC \"-//(IETF|W3C)//DTD HTML[^>]*>\s*<html><head>\s*<title>[45]",
+        _APACHE,
+    ),
+    (r"^<html><body><h1>\d{3} [^<]+</h1>\s*[^<]+\s*</body></html>", _HAPROXY),
+    (r"upstream connect error or disconnect/reset|^no healthy upstream", Named("Envoy")),
+    (r"default backend - 404", _NGINX),
+    (r"Guru Meditation", Named("Varnish")),
+    (r"Proudly powered by LiteSpeed", Named("LiteSpeed")),
+    (r"<title>[^<]*IIS|Internet Information Services", Named("IIS")),
+    (r"^Client sent an HTTP request to an HTTPS server", Named("a server written in Go")),
+    (r"^404 page not found\s*$|^Bad Gateway\s*$|^Gateway Timeout\s*$", _TRAEFIK),
+    (r"Failed to open a WebSocket connection:", Named("websockets (Python)")),
+    (r"^\{\"detail\": ?\"Not Found\"\}", _ASGI),
+    (r"<pre>Cannot (GET|POST) /|^Cannot GET /", _EXPRESS),
+    (r"wp-content/|wp-includes/|wp-json", Named("WordPress")),
+    (
+        r"Werkzeug|<h1>Not Found</h1>\s*<p>The requested URL was not found on the server\.",
+        Named("Flask"),
+    ),
+    (r"<h1>WebSocket</h1>\s*<hr>\s*workerman", Named("Workerman")),
+    (r"Whitelabel Error Page", Named("Spring")),
+    (
+        r"<h1>Not Found</h1>\s*<p>The requested resource was not found on this server",
+        Named("Django"),
+    ),
 )
 
 # How the front of a hosting page of nginx looks if it hides its name.
 _NGINX_SHAPE = re.compile(r"<center><h1>\d{3} [^<]+</h1></center>")
 
 
+def _first(table: Iterable[tuple[str, T]], text: str) -> T | None:
+    """Return what belongs to the first pattern that a text has."""
+    flags = re.IGNORECASE | re.DOTALL
+    return next((found for pattern, found in table if re.search(pattern, text, flags)), None)
+
+
 def recognise(answer: Answer) -> Recognised:
     """Name what answered."""
     server = answer.get("Server")
-    front = next((named for pattern, named in _SERVERS if pattern.search(server)), None)
+    front = _first(_SERVERS, server)
     if front is None:
-        front = next(
-            (named for field, pattern, named in _FIELDS if pattern.search(answer.get(field))), None
-        )
-    page = next((named for pattern, named in _PAGES if pattern.search(answer.body)), None)
+        told = (_first([(pattern, named)], answer.get(field)) for field, pattern, named in _FIELDS)
+        front = next(filter(None, told), None)
+    page = _first(_PAGES, answer.body)
     if answer.get(REFUSED_FIELD):
         page = _GATEMAN
     if page is None and _NGINX_SHAPE.search(answer.body):
@@ -197,59 +197,51 @@ def recognise(answer: Answer) -> Recognised:
     return Recognised(front=front, page=page)
 
 
-_WEB_APPLICATION_FIREWALLS = tuple(
-    (re.compile(pattern, re.IGNORECASE), name)
-    for pattern, name in (
-        (r"mod_security|modsecurity|This error was generated by Mod_Security", "ModSecurity"),
-        (r"Attention Required! \| Cloudflare|you have been blocked", "Cloudflare"),
-        (r"error code: 10(06|07|08|10|20)|Error 10(06|07|08|10|20)", "Cloudflare"),
-        (r"Incapsula incident ID|_Incapsula_Resource", "Imperva"),
-        (r"Access Denied.{0,400}Reference&#32;&#35;|errors\.edgesuite\.net", "Akamai"),
-        (r"Sucuri WebSite Firewall", "Sucuri"),
-        (r"Generated by Wordfence|wordfence", "Wordfence"),
-        (r"errors\.aliyun\.com|aliyun_waf|阿里云", "Aliyun WAF"),
-        (r"waf\.tencent-cloud|腾讯云.{0,20}防火墙|T-Sec", "Tencent Cloud WAF"),
-        (r"安全狗|safedog", "Safedog"),
-        (r"云锁|yunsuo|网站防火墙|宝塔.{0,10}防火墙|btwaf", "a panel's firewall"),
-        (r"The requested URL was rejected\. Please consult with your administrator", "F5 BIG-IP"),
-        (r"Fortigate|FortiWeb|Web Page Blocked", "Fortinet"),
-        (r"Barracuda|Palo Alto Networks|Request blocked by (the )?WAF", "a firewall"),
-        (r"The request could not be satisfied.{0,600}Request blocked", "AWS WAF"),
-    )
+_WEB_APPLICATION_FIREWALLS = (
+    (r"mod_security|modsecurity|This error was generated by Mod_Security", "ModSecurity"),
+    (r"Attention Required! \| Cloudflare|you have been blocked", "Cloudflare"),
+    (r"error code: 10(06|07|08|10|20)|Error 10(06|07|08|10|20)", "Cloudflare"),
+    (r"Incapsula incident ID|_Incapsula_Resource", "Imperva"),
+    (r"Access Denied.{0,400}Reference&#32;&#35;|errors\.edgesuite\.net", "Akamai"),
+    (r"Sucuri WebSite Firewall", "Sucuri"),
+    (r"Generated by Wordfence|wordfence", "Wordfence"),
+    (r"errors\.aliyun\.com|aliyun_waf|阿里云", "Aliyun WAF"),
+    (r"waf\.tencent-cloud|腾讯云.{0,20}防火墙|T-Sec", "Tencent Cloud WAF"),
+    (r"安全狗|safedog", "Safedog"),
+    (r"云锁|yunsuo|网站防火墙|宝塔.{0,10}防火墙|btwaf", "a panel's firewall"),
+    (r"The requested URL was rejected\. Please consult with your administrator", "F5 BIG-IP"),
+    (r"Fortigate|FortiWeb|Web Page Blocked", "Fortinet"),
+    (r"Barracuda|Palo Alto Networks|Request blocked by (the )?WAF", "a firewall"),
+    (r"The request could not be satisfied.{0,600}Request blocked", "AWS WAF"),
 )
 
 
 def firewall(answer: Answer) -> str:
     """Name a web application firewall by its page; empty for none."""
-    return next(
-        (name for pattern, name in _WEB_APPLICATION_FIREWALLS if pattern.search(answer.body)), ""
-    )
+    return _first(_WEB_APPLICATION_FIREWALLS, answer.body) or ""
 
 
 _UPGRADE, _CONNECTION = "Upgrade: websocket", "Connection: Upgrade"
 
 # How WebSocket servers say that a field of the handshake is missing.
-_LOST = tuple(
-    (re.compile(pattern, re.IGNORECASE | re.DOTALL), field)
-    for pattern, field in (
-        (r"No CONNECTION upgrade hdr", _CONNECTION),
-        (r'"Connection" must be "Upgrade"', _CONNECTION),
-        (r"'upgrade' token not found in 'Connection' header", _CONNECTION),
-        (r'Connection header "[^"]*" does not contain Upgrade', _CONNECTION),
-        (r"invalid Connection header|Connection header: |missing Connection header", _CONNECTION),
-        (r"No WebSocket UPGRADE hdr", _UPGRADE),
-        (r'Can "Upgrade" only to "WebSocket"', _UPGRADE),
-        (r"Invalid Upgrade header|missing Upgrade header|Upgrade header: ", _UPGRADE),
-        (r"'websocket' token not found in 'Upgrade' header", _UPGRADE),
-        (r'Upgrade header "[^"]*" does not contain websocket', _UPGRADE),
-        (r"You cannot access a WebSocket server directly with a browser", _UPGRADE),
-        (r"^This is a WebSocket service: connect with|<title>gateman test page", _UPGRADE),
-        (r"<h1>WebSocket</h1>\s*<hr>\s*workerman", "Sec-WebSocket-Key"),
-        (r"^(Upgrade|WebSocket) (is )?required\s*\.?$|Expected Upgrade: websocket", _UPGRADE),
-        (r"not a websocket (handshake|request|upgrade)|websocket upgrade (is )?required", _UPGRADE),
-        (r"expected (a )?websocket (upgrade|request|connection|handshake)", _UPGRADE),
-        (r"requires? (a )?websocket|use of the websocket protocol", _UPGRADE),
-    )
+_LOST = (
+    (r"No CONNECTION upgrade hdr", _CONNECTION),
+    (r'"Connection" must be "Upgrade"', _CONNECTION),
+    (r"'upgrade' token not found in 'Connection' header", _CONNECTION),
+    (r'Connection header "[^"]*" does not contain Upgrade', _CONNECTION),
+    (r"invalid Connection header|Connection header: |missing Connection header", _CONNECTION),
+    (r"No WebSocket UPGRADE hdr", _UPGRADE),
+    (r'Can "Upgrade" only to "WebSocket"', _UPGRADE),
+    (r"Invalid Upgrade header|missing Upgrade header|Upgrade header: ", _UPGRADE),
+    (r"'websocket' token not found in 'Upgrade' header", _UPGRADE),
+    (r'Upgrade header "[^"]*" does not contain websocket', _UPGRADE),
+    (r"You cannot access a WebSocket server directly with a browser", _UPGRADE),
+    (r"^This is a WebSocket service: connect with|<title>gateman test page", _UPGRADE),
+    (r"<h1>WebSocket</h1>\s*<hr>\s*workerman", "Sec-WebSocket-Key"),
+    (r"^(Upgrade|WebSocket) (is )?required\s*\.?$|Expected Upgrade: websocket", _UPGRADE),
+    (r"not a websocket (handshake|request|upgrade)|websocket upgrade (is )?required", _UPGRADE),
+    (r"expected (a )?websocket (upgrade|request|connection|handshake)", _UPGRADE),
+    (r"requires? (a )?websocket|use of the websocket protocol", _UPGRADE),
 )
 _LOST_OF_GATEMAN = re.compile(r"^The handshake arrived without '([^']+)'")
 
@@ -262,37 +254,4 @@ def lost_field(answer: Answer) -> str:
     # Of a page of a site, the words tell nothing.
     if len(answer.body) > 1500 and "gateman test page" not in answer.body:
         return ""
-    return next((field for pattern, field in _LOST if pattern.search(answer.body)), "")
-
-
-_PROTOCOLS = tuple(
-    (re.compile(pattern, re.DOTALL), name)
-    for pattern, name in (
-        (rb"^SSH-", "SSH"),
-        (rb"^220[ -]", "SMTP or FTP"),
-        (rb"^\+OK", "POP3 or Redis"),
-        (rb"^\* OK", "IMAP"),
-        (rb"^-(ERR|NOAUTH|DENIED)", "Redis"),
-        (rb"^.\x00\x00\x00\x0a\d", "MySQL"),
-        (rb"^INFO \{", "NATS"),
-        (rb"^RFB ", "VNC"),
-        (rb"^AMQP", "AMQP"),
-        (rb"^ERROR\r\n", "memcached"),
-        (rb"^\x05[\x00-\xff]", "SOCKS"),
-    )
-)
-
-
-def protocol(garbage: bytes) -> str:
-    """Name the protocol that begins with these bytes; empty for an unknown one."""
-    return next((name for pattern, name in _PROTOCOLS if pattern.search(garbage)), "")
-
-
-def is_http2(garbage: bytes) -> bool:
-    """Return whether these are the first bytes of a server of HTTP/2: SETTINGS, or GOAWAY."""
-    return len(garbage) >= 9 and garbage[0] == 0 and garbage[3] in {4, 7} and not garbage[5]
-
-
-def is_tls(garbage: bytes) -> bool:
-    """Return whether these are the first bytes of a TLS record: an alert, or a handshake."""
-    return garbage[:1] in {b"\x15", b"\x16"} and garbage[1:2] == b"\x03"
+    return _first(_LOST, answer.body) or ""

@@ -5,7 +5,7 @@ The reader keeps of each payload only what a probe looks at, so that a server ca
 likes.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from ...websocket.encoding import Opcode
 
@@ -53,19 +53,10 @@ class FrameReader:
                 if self._frame is None:
                     return frames
                 self._left = self._frame.size
-            taken = self._buffer[: self._left]
+            taken = bytes(self._buffer[: self._left])
             del self._buffer[: self._left]
             self._left -= len(taken)
-            frame = self._frame
-            payload = (frame.payload + taken)[:_KEPT]
-            self._frame = Frame(
-                opcode=frame.opcode,
-                fin=frame.fin,
-                rsv=frame.rsv,
-                is_masked=frame.is_masked,
-                payload=bytes(payload),
-                size=frame.size,
-            )
+            self._frame = replace(self._frame, payload=(self._frame.payload + taken)[:_KEPT])
             if self._left:
                 return frames
             frames.append(self._frame)

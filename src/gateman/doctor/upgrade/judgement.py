@@ -5,9 +5,10 @@ from collections.abc import Iterator
 from ...findings import Declaration, Finding
 from ...findings import handshakes as H  # noqa: N812 - the codes stand out
 from ...findings.network import PLAIN_ON_TLS_PORT, PROXY_HEADER_EXPECTED, TLS_TWICE
+from ..protocols import is_http2, is_tls, protocol
 from ..target import Settings, Target
 from .case import Case
-from .fingerprints import Recognised, is_http2, is_tls, protocol, recognise
+from .fingerprints import Recognised, recognise
 from .observations import Kind, Silence, UpgradeSeen
 from .openings import judge_opening
 from .refusals import HANGS, judge_refusal

@@ -18,9 +18,10 @@ from ...findings.network import (
     PROXY_HEADER_EXPECTED,
     TLS_TWICE,
 )
+from ..protocols import protocol
 from ..target import default_port
 from .case import Case, status_of
-from .fingerprints import REFUSED_FIELD, firewall, lost_field, protocol
+from .fingerprints import REFUSED_FIELD, firewall, lost_field
 from .observations import Answer, Kind
 
 _REDIRECTS = frozenset({301, 302, 303, 307, 308})

@@ -2,8 +2,9 @@
 
 from collections.abc import Iterator
 
+from ..protocols import protocol
 from ..rows import Outcome, Row
-from .fingerprints import protocol, recognise
+from .fingerprints import recognise
 from .observations import Attempt, End, Exchange, Kind, UpgradeSeen
 
 _PROBES = {

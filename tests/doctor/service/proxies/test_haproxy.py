@@ -2,7 +2,8 @@
 
 import pytest
 
-from gateman.doctor.service.proxies.haproxy import find_route, parse
+from gateman.doctor.service.proxies.haproxy import find_route
+from gateman.doctor.service.proxies.haproxy_syntax import parse
 from gateman.doctor.service.proxies.route import (
     Action,
     ProxyRoute,
