@@ -55,13 +55,14 @@ def test_invalid_names_are_refused_with_one_sentence(name: object, sentence: str
     assert str(caught.value) == sentence
 
 
-def test_a_personal_channel_is_no_group() -> None:
+@pytest.mark.parametrize("uid", ["ann", "änn", ""])
+def test_a_personal_channel_is_no_group(uid: str) -> None:
     """Nobody would be in it: the clients of a user are reached by the uid."""
     with pytest.raises(ConfigError) as caught:
-        check_group("#ann")
+        check_group(f"#{uid}")
 
     assert str(caught.value) == (
-        "'#ann' is a user's personal channel, and no group: use the uid 'ann' with bind() or"
+        f"'#{uid}' is a user's personal channel, and no group: use the uid '{uid}' with bind() or"
         " send_to_uid(), or give the group a name without #."
     )
     assert (check_channel("#ann"), check_uid("#ann"), check_group("a#")) == ("#ann", "#ann", "a#")

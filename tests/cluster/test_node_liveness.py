@@ -288,7 +288,7 @@ def test_discovery_takes_its_time_but_no_longer_than_the_deadline(
 ) -> None:
     """Nor than its own time."""
     process.liveness.start()
-    task = clock.create_task(process.liveness.discover(clock.time() + patience))
+    task = clock.create_task(process.liveness.discovery.wait(clock.time() + patience))
     clock.run_until_complete(turns())
     clock.advance(takes - STEP)
     assert task.done() is (takes == 0)
@@ -300,6 +300,6 @@ def test_discovery_happens_once(clock: Clock, process: Process) -> None:
     """Whoever asks later does not wait."""
     process.liveness.start()
     clock.advance(DISCOVERY_TIME + STEP)
-    task = clock.create_task(process.liveness.discover(clock.time() + 10))
+    task = clock.create_task(process.liveness.discovery.wait(clock.time() + 10))
     clock.run_until_complete(turns())
     assert task.done()

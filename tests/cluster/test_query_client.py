@@ -28,6 +28,7 @@ from gateman.cluster.fanout import Fanout
 from gateman.cluster.local_clients import LocalClients
 from gateman.cluster.names import ClientId, Group, NodeId
 from gateman.cluster.node_liveness import NodeLiveness
+from gateman.cluster.peers import TIME_TO_LIVE
 from gateman.cluster.probes import asks
 from gateman.cluster.query_client import DEFAULT_TIMEOUT, UNKNOWN_NODE, QueryClient
 from gateman.cluster.query_replies import read, refusal
@@ -74,6 +75,7 @@ class Process:
             on_gone=lambda _node: None,
         )
         self.liveness.peers.heard_of(others, 0.0)
+        self.liveness.discovery.end()
         self.query_client = QueryClient(
             ME,
             self.local_clients,
@@ -515,3 +517,14 @@ async def test_a_long_answer_comes_in_parts() -> None:
     assert [part.part for part in parts] == list(range(len(parts)))
     found = read(question.query, [part.value for part in parts])
     assert len({client for clients in found for client in clients}) == 98
+
+
+@on_loop
+async def test_a_process_that_is_blocked_is_named_at_once() -> None:
+    """Its clients are somewhere; who asks which are present leaves them out."""
+    process = Process(ANN)
+    process.query_client.timeout = 60
+    assert process.liveness.peers.on_probe(ANN, TIME_TO_LIVE + 1, is_connected=True)
+
+    assert await process.query_client.ask_all(Query.COUNT_CLIENTS, "") == ([1], (ANN,))
+    assert await process.query_client.ask_all(Query.COUNT_CLIENTS, "", needs_all=False) == ([1], ())

@@ -41,14 +41,14 @@ class Confirmer:
         return Confirmation(self._wait_until_everywhere, (sent, consequence))
 
     async def _wait_until_everywhere(self, sent: list[bool], consequence: str) -> None:
-        missing = (*await self._unanswered(), *self._blocked())
+        missing = await self._unanswered()
         if not sent:
             # Without another process, nothing has waited for the end of the turn.
             self._publisher.flush()
-        if missing:
-            raise ConfirmTimeout(f"no answer from {', '.join(missing)}: {consequence}")
         if sent != [True]:
             raise ConfirmTimeout(f"the bus was away, and others were not told: {consequence}")
+        if missing:
+            raise ConfirmTimeout(f"no answer from {', '.join(missing)}: {consequence}")
 
     async def _unanswered(self) -> Collection[NodeId]:
         _, missing = await self._query_client.ask_all(Query.COUNT_CLIENTS, "")
@@ -72,7 +72,7 @@ class Confirmer:
             await announced
         elif self._bus is not None and self._bus.is_spread:
             # A query follows the subscription from server to server, so its answer confirms both.
-            missing = await self._unanswered()
+            missing = set(await self._unanswered()) - set(self._blocked())
             if missing:
                 raise ConfirmTimeout(
                     f"no answer from {', '.join(missing)}: what is sent there to the"

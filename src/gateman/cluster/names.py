@@ -40,13 +40,22 @@ def check_uid(name: object) -> Uid:
 
 
 def check_group(name: object) -> Group:
-    if name.__class__ is str and name[:1] == PERSONAL:
+    # The common case first, without a further call: most messages are checked here.
+    if (
+        name.__class__ is str
+        and name.isascii()
+        and 0 < len(name) <= MAX_NAME_SIZE
+        and name[0] != PERSONAL
+    ):
+        return name  # type: ignore[return-value]
+    group = check_channel(name)
+    if group[0] == PERSONAL:
         raise ConfigError(
-            f"{_shortened(name)} is a user's personal channel, and no group",
-            f"use the uid {_shortened(name[1:])} with bind() or send_to_uid(), or give the group a"
+            f"{_shortened(group)} is a user's personal channel, and no group",
+            f"use the uid {_shortened(group[1:])} with bind() or send_to_uid(), or give the group a"
             f" name without {PERSONAL}",
         )
-    return check_channel(name)
+    return group
 
 
 def check_channel(name: object) -> Group:

@@ -22,6 +22,7 @@ from ..log import RateLimitedLogger
 from . import envelope as e
 from .channels import EVERYBODY, Channel, node_channel, subject_of
 from .confirmer import Confirmer
+from .discovery import InformedNodes
 from .events import Events
 from .exclusive import ExclusiveLogins
 from .extension import NodeExtension
@@ -115,6 +116,7 @@ class Node:
             on_gone=self._forget,
             on_silent=self._on_silent,
             senders=self._senders,
+            informed_nodes=InformedNodes(bus),
         )
         self.query_client = QueryClient(
             self.id,
@@ -213,6 +215,7 @@ class Node:
         """Connect to the bus; without ``needs_bus``, return while it is away and keep trying."""
         bus = self.bus
         if bus is None:
+            self.liveness.discovery.end()
             await self.channels.start(None)
             return
         bus.on_gap = self._on_bus_gap

@@ -7,6 +7,7 @@ from msgspec import structs
 
 from ..log import logger
 from .channels import EVERYBODY, Channel, node_channel
+from .discovery import Discovery, InformedNodes
 from .envelope import Hello
 from .names import NodeId
 from .peers import DISCOVERY_TIME, HELLO_INTERVAL, Peers, PeerState
@@ -31,6 +32,7 @@ class NodeLiveness:
         on_gone: Callable[[NodeId], object],
         on_silent: Callable[[NodeId], object] = lambda _node: None,
         senders: Callable[[], Iterable[NodeId]] = tuple,
+        informed_nodes: InformedNodes | None = None,
         hello_interval: float = HELLO_INTERVAL,
         discovery_time: float = DISCOVERY_TIME,
     ) -> None:
@@ -46,20 +48,26 @@ class NodeLiveness:
         self._probes = Probes(ask, self._on_probed)
         self._loop = asyncio.get_running_loop()
         self._hello_interval = hello_interval
-        self._discovery_time = discovery_time
-        self._discovered_at = 0.0
+        self._informed_nodes = informed_nodes or InformedNodes(None)
+        self.discovery = Discovery(
+            self._informed_nodes.exist,
+            greet=lambda: self._send_hello(EVERYBODY, is_new=True),
+            on_informed=self._on_informed,
+            is_connected=is_connected,
+            patience=discovery_time,
+        )
         self._is_bus_away = False
         self._hello_timer: asyncio.TimerHandle | None = None
         self._marks_timer: asyncio.TimerHandle | None = None
 
     def start(self) -> None:
-        """Send a hello now and at intervals; the bus is connected."""
-        self._discovered_at = self._loop.time() + self._discovery_time
-        self._send_hello(EVERYBODY, is_new=True)
+        """Send a hello now and at intervals."""
+        self._begin_discovery(was_away=False)
         self._hello_timer = self._loop.call_later(self._hello_interval, self._on_hello_timer)
 
     def stop(self) -> None:
         self._probes.cancel()
+        self.discovery.stop()
         for timer in (self._hello_timer, self._marks_timer):
             if timer is not None:
                 timer.cancel()
@@ -69,8 +77,10 @@ class NodeLiveness:
         now = self._loop.time()
         self.peers.heard_from(hello.source, now, has_clients=hello.has_clients)
         self.peers.heard_of(hello.nodes, now)
+        if hello.source in hello.nodes:
+            self.discovery.informed()
         if hello.is_new:
-            self._send_hello(node_channel(hello.source), nodes=self.peers.names())
+            self._send_hello(node_channel(hello.source), nodes=self._known())
         if hello.was_away:
             self.mark_soon()
 
@@ -78,8 +88,22 @@ class NodeLiveness:
         """Handle the return of the bus."""
         self._is_bus_away = False
         self.peers.restart_timeouts(self._loop.time())
-        self._send_hello(EVERYBODY, is_new=True, was_away=True)
+        self._begin_discovery(was_away=True)
         self.mark_soon()
+
+    def _begin_discovery(self, *, was_away: bool) -> None:
+        self._informed_nodes.leave()
+        self._send_hello(EVERYBODY, is_new=True, was_away=was_away)
+        self.discovery.begin()
+
+    def _on_informed(self) -> None:
+        if self._has_clients:
+            self._informed_nodes.join()
+
+    def _known(self) -> tuple[NodeId, ...]:
+        """List the other nodes; and this one, to say that these are all."""
+        is_all = self._has_clients and self.discovery.is_informed
+        return (*self.peers.names(), self._node) if is_all else self.peers.names()
 
     def request_logins(self, node: NodeId, seconds: float) -> None:
         """Ask a node for its logins of so many seconds."""
@@ -93,23 +117,7 @@ class NodeLiveness:
 
     def is_unknown(self, node: NodeId) -> bool:
         """Whether a node does not exist; never during discovery or without the bus."""
-        if node in self.peers or not self._is_connected():
-            return False
-        return self._loop.time() > self._discovered_at
-
-    def end_discovery(self) -> None:
-        """Expect no more hellos of nodes that were there before this one."""
-        self._discovered_at = self._loop.time()
-
-    @property
-    def is_discovering(self) -> bool:
-        return self._loop.time() < self._discovered_at
-
-    async def discover(self, deadline: float) -> None:
-        """Wait until the other nodes had the time to send their hellos."""
-        delay = min(self._discovered_at, deadline) - self._loop.time()
-        if delay > 0:
-            await asyncio.sleep(delay)
+        return node not in self.peers and self._is_connected() and self.discovery.is_over
 
     def _send_hello(
         self,

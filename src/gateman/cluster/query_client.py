@@ -17,7 +17,7 @@ from .pending_requests import PendingRequest, PendingRequests
 from .probes import Ask
 from .query_replies import answers, read, refusal
 
-# Named as missing when the bus is away and no other node is known.
+# Named as missing when other nodes may exist, and are not known.
 UNKNOWN_NODE = NodeId("?")
 
 # GatewayWorker's for any request. An answer takes milliseconds; on an overloaded machine, processes
@@ -62,10 +62,12 @@ class QueryClient:
         if node == self._node:
             return self._local_clients.answer(query, client)
         deadline = self._deadline()
-        await self._liveness.discover(deadline)
-        if not self._is_connected():
+        peers, discovery = self._liveness.peers, self._liveness.discovery
+        if node not in peers:
+            await discovery.wait(deadline)
+        if not self._is_connected() or (node not in peers and not discovery.is_informed):
             raise PartialResult(None, [node])
-        if node not in self._liveness.peers:
+        if node not in peers:
             raise UnknownClient(client)
         pending = self.pending_requests.begin([node])
         request = QueryRequest(self._node, pending.number, query, client)
@@ -119,16 +121,17 @@ class QueryClient:
         """Ask every node, or those that the bus connects; return who else did not answer."""
         values = [self._local_clients.answer(query, name, audience)]
         deadline = self._deadline()
-        peers = self._liveness.peers
+        peers, discovery = self._liveness.peers, self._liveness.discovery
         pending = self.pending_requests.begin((UNKNOWN_NODE,), is_enough)
         request = QueryRequest(self._node, pending.number, query, name, audience)
         try:
-            is_early = self._liveness.is_discovering and self._is_connected()
+            is_early = not discovery.is_over and self._is_connected()
             if is_early:
                 # At once, behind the message whose recipients it counts: clients that connect
                 # while this process learns of the others do not get that message.
                 self._publish(EVERYBODY, request)
-            await self._liveness.discover(deadline)
+            await discovery.wait(deadline)
+            unknown = () if discovery.is_informed else (UNKNOWN_NODE,)
             if not self._is_connected():
                 return values, peers.names() or (UNKNOWN_NODE,)
             pending.expect(peers.names())
@@ -142,7 +145,9 @@ class QueryClient:
         finally:
             self.pending_requests.end(pending)
         values += self._read(query, pending)
-        return values, (*pending.missing, *pending.problems)
+        # Blocked ones have clients, and are not waited for.
+        blocked = peers.blocked() if needs_all else ()
+        return values, (*pending.missing, *pending.problems, *blocked, *unknown)
 
     async def _ask(
         self, pending: PendingRequest, channel: Channel, request: QueryRequest, deadline: float

@@ -103,7 +103,7 @@ class Process:
         try:
             # All others have answered by then: nothing has to wait for them.
             await settle()
-            self.hub.local_node.liveness.end_discovery()
+            self.hub.local_node.liveness.discovery.end()
             service = make_service(worker, self.path)
             if isinstance(worker, Worker):
                 self._sockets = listening.bind(ListenAddress.parse(f"websocket+unix://{self.path}"))
