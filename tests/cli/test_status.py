@@ -21,11 +21,17 @@ from tests.support.deadlines import TIMEOUT
 from tests.support.master import GATEMAN, Master, echo, master, run
 
 
-@pytest.fixture
-def service(tmp_path: Path) -> Iterator[Master]:
-    """A service of two processes."""
-    with master(echo(options="count=2"), tmp_path) as running:
+@pytest.fixture(scope="module")
+def service(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Master]:
+    """A service of two processes, at which tests only look."""
+    with master(echo(options="count=2"), tmp_path_factory.mktemp("service")) as running:
         yield running
+
+
+@pytest.fixture
+def folder(service: Master) -> Path:
+    """Where the script of the service is."""
+    return service.path.parent
 
 
 def in_terminal(
@@ -108,39 +114,40 @@ def test_status_for_programs_is_the_answer(service: Master) -> None:
     assert [slot["slot"] for slot in status["slots"]] == [0, 1]
 
 
-def test_status_fits_a_terminal(service: Master, tmp_path: Path) -> None:
+def test_status_fits_a_terminal(folder: Path) -> None:
     """With 60 columns, what is not always there goes; titles are bold."""
-    written, code = in_terminal([*GATEMAN, "status", "server.py"], tmp_path, columns=60)
+    written, code = in_terminal([*GATEMAN, "status", "server.py"], folder, columns=60)
     head = next(line for line in written.splitlines() if "send_fail" in line)
 
     assert code == 0
     assert head.startswith("\x1b[1mname ")
     assert "restarts" not in head
-    assert service.port
 
 
-def test_watching_repaints_until_ctrl_c(service: Master, tmp_path: Path) -> None:
+def test_watching_repaints_until_ctrl_c(folder: Path) -> None:
     """Each picture begins at the first line, erases the rest of the last one, and fits."""
     command = [*GATEMAN, "status", "--watch", "server.py"]
-    written, code = in_terminal(command, tmp_path, rows=6, frames=2)
+    written, code = in_terminal(command, folder, rows=6, frames=2)
     pictures = written.split("\x1b[H")[1:3]
 
     assert code == 0
     assert [picture.count("\x1b[K\r\n") for picture in pictures] == [5, 5]
     # On a busy machine, notes about the processes are among them.
     assert re.search(r"and ([5-9]|\d\d) more lines", pictures[1])
-    assert service.port
 
 
-def test_watching_ends_with_the_service(service: Master, tmp_path: Path) -> None:
+def test_watching_ends_with_the_service(tmp_path: Path) -> None:
     """It reports that and exits like any command whose service does not run."""
-    with subprocess.Popen(
-        [*GATEMAN, "status", "-d", "--json", "server.py"],
-        cwd=tmp_path,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-    ) as watching:
+    with (
+        master(echo(), tmp_path) as service,
+        subprocess.Popen(
+            [*GATEMAN, "status", "-d", "--json", "server.py"],
+            cwd=tmp_path,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+        ) as watching,
+    ):
         assert watching.stdout is not None
         first = json.loads(watching.stdout.readline())
         service.signal(signal.SIGTERM)
@@ -190,11 +197,11 @@ def test_connections_are_listed(service: Master) -> None:
     assert "secret" not in str(listed)
 
 
-def test_watching_in_a_file_is_a_picture_after_the_other(service: Master, tmp_path: Path) -> None:
+def test_watching_in_a_file_is_a_picture_after_the_other(service: Master) -> None:
     """Nothing is erased there; an empty line is between them."""
     with subprocess.Popen(
         [*GATEMAN, "status", "--watch", "server.py"],
-        cwd=tmp_path,
+        cwd=service.path.parent,
         env={**os.environ, "PYTHONUNBUFFERED": "1"},
         stdout=subprocess.PIPE,
         text=True,
