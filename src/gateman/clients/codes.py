@@ -1,9 +1,17 @@
 """Codes of the client protocol: of errors, unsubscribes and disconnects. PURE."""
 
 from enum import IntEnum
+from typing import TypeVar
 
 from ..websocket.close import MAX_REASON_SIZE, CloseCode
 from .data import one_line_of_json
+
+E = TypeVar("E", bound=IntEnum)
+
+
+def _named(codes: type[E]) -> dict[E, str]:
+    """Return the protocol's texts, most of which are the names of the codes."""
+    return {code: code.name.lower().replace("_", " ") for code in codes}
 
 
 class ErrorCode(IntEnum):
@@ -26,19 +34,8 @@ class ErrorCode(IntEnum):
 
 
 ERROR_MESSAGES = {
+    **_named(ErrorCode),
     ErrorCode.INTERNAL: "internal server error",
-    ErrorCode.UNAUTHORIZED: "unauthorized",
-    ErrorCode.UNKNOWN_CHANNEL: "unknown channel",
-    ErrorCode.PERMISSION_DENIED: "permission denied",
-    ErrorCode.METHOD_NOT_FOUND: "method not found",
-    ErrorCode.ALREADY_SUBSCRIBED: "already subscribed",
-    ErrorCode.LIMIT_EXCEEDED: "limit exceeded",
-    ErrorCode.BAD_REQUEST: "bad request",
-    ErrorCode.NOT_AVAILABLE: "not available",
-    ErrorCode.TOKEN_EXPIRED: "token expired",
-    ErrorCode.EXPIRED: "expired",
-    ErrorCode.TOO_MANY_REQUESTS: "too many requests",
-    ErrorCode.UNRECOVERABLE_POSITION: "unrecoverable position",
 }
 
 # After these an SDK repeats a connect, a subscribe or a refresh by itself.
@@ -57,10 +54,9 @@ class UnsubscribeCode(IntEnum):
 
 
 UNSUBSCRIBE_REASONS = {
+    **_named(UnsubscribeCode),
     UnsubscribeCode.SERVER: "server unsubscribe",
-    UnsubscribeCode.INSUFFICIENT_STATE: "insufficient state",
     UnsubscribeCode.EXPIRED: "subscription expired",
-    UnsubscribeCode.STATE_INVALIDATED: "state invalidated",
 }
 
 
@@ -97,25 +93,9 @@ class DisconnectCode(IntEnum):
 
 
 DISCONNECT_REASONS = {
-    DisconnectCode.SHUTDOWN: "shutdown",
+    **_named(DisconnectCode),
     DisconnectCode.SERVER_ERROR: "internal server error",
     DisconnectCode.EXPIRED: "connection expired",
-    DisconnectCode.SLOW: "slow",
-    DisconnectCode.INSUFFICIENT_STATE: "insufficient state",
-    DisconnectCode.FORCE_RECONNECT: "force reconnect",
-    DisconnectCode.NO_PONG: "no pong",
-    DisconnectCode.TOO_MANY_REQUESTS: "too many requests",
-    DisconnectCode.STATE_INVALIDATED: "state invalidated",
-    DisconnectCode.INVALID_TOKEN: "invalid token",
-    DisconnectCode.BAD_REQUEST: "bad request",
-    DisconnectCode.STALE: "stale",
-    DisconnectCode.FORCE_DISCONNECT: "force disconnect",
-    DisconnectCode.CONNECTION_LIMIT: "connection limit",
-    DisconnectCode.CHANNEL_LIMIT: "channel limit",
-    DisconnectCode.INAPPROPRIATE_PROTOCOL: "inappropriate protocol",
-    DisconnectCode.PERMISSION_DENIED: "permission denied",
-    DisconnectCode.NOT_AVAILABLE: "not available",
-    DisconnectCode.TOO_MANY_ERRORS: "too many errors",
 }
 
 # A plain client comes back or not by its own rules; an SDK by the number alone.

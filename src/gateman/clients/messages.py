@@ -9,12 +9,12 @@ only later versions of the protocol know are ignored.
 from typing import Annotated
 
 from msgspec import Meta, Raw, Struct
+from msgspec.structs import astuple
 
-_Int32 = Annotated[int, Meta(ge=-(1 << 31), lt=1 << 31)]
-_Uint32 = Annotated[int, Meta(ge=0, lt=1 << 32)]
-_Flags = Annotated[int, Meta(ge=0, le=(1 << 63) - 1)]
-# Unsigned in the schema, but no store counts so far, and databases have signed numbers.
-_Offset = Annotated[int, Meta(ge=0, le=(1 << 63) - 1)]
+Int32 = Annotated[int, Meta(ge=-(1 << 31), lt=1 << 31)]
+Uint32 = Annotated[int, Meta(ge=0, lt=1 << 32)]
+# 64 bits in the schema, but no store counts so far, and databases have signed numbers.
+Uint63 = Annotated[int, Meta(ge=0, le=(1 << 63) - 1)]
 
 ABSENT = Raw()
 
@@ -28,7 +28,7 @@ class _Part(Struct, omit_defaults=True, gc=False):
 
 
 class StreamPosition(_Part):
-    offset: _Offset = 0
+    offset: Uint63 = 0
     epoch: str = ""
 
 
@@ -42,7 +42,7 @@ class ClientInfo(_Part):
 class Publication(_Part):
     data: Raw = ABSENT
     info: ClientInfo | None = None
-    offset: _Offset = 0
+    offset: Uint63 = 0
     tags: dict[str, str] = {}
 
 
@@ -54,12 +54,12 @@ class SubscribeRequest(_Part):
     token: str = ""
     recover: bool = False
     epoch: str = ""
-    offset: _Offset = 0
+    offset: Uint63 = 0
     data: Raw = ABSENT
     positioned: bool = False
     recoverable: bool = False
     join_leave: bool = False
-    flag: _Flags = 0
+    flag: Uint63 = 0
 
 
 class ConnectRequest(_Part):
@@ -90,7 +90,7 @@ class PresenceStatsRequest(_Part):
 
 class HistoryRequest(_Part):
     channel: str = ""
-    limit: _Int32 = 0
+    limit: Int32 = 0
     """0 asks for the position alone, a negative number for all."""
     since: StreamPosition | None = None
     reverse: bool = False
@@ -137,7 +137,7 @@ Request = (
 class Command(_Part):
     """What a client sends: an id and one request. One with neither is a pong."""
 
-    id: _Uint32 = 0
+    id: Uint32 = 0
     connect: ConnectRequest | None = None
     subscribe: SubscribeRequest | None = None
     unsubscribe: UnsubscribeRequest | None = None
@@ -153,20 +153,7 @@ class Command(_Part):
 
     def requests(self) -> list[Request]:
         """Return its requests: one, if the client is right."""
-        every = (
-            self.connect,
-            self.subscribe,
-            self.unsubscribe,
-            self.publish,
-            self.presence,
-            self.presence_stats,
-            self.history,
-            self.ping,
-            self.send,
-            self.rpc,
-            self.refresh,
-            self.sub_refresh,
-        )
+        _, *every = astuple(self)
         return [request for request in every if request is not None]
 
 
@@ -174,19 +161,19 @@ class Command(_Part):
 
 
 class Error(_Part):
-    code: _Uint32 = 0
+    code: Uint32 = 0
     message: str = ""
     temporary: bool = False
 
 
 class SubscribeResult(_Part):
     expires: bool = False
-    ttl: _Uint32 = 0  # seconds
+    ttl: Uint32 = 0  # seconds
     recoverable: bool = False
     epoch: str = ""
     publications: list[Publication] = []
     recovered: bool = False
-    offset: _Offset = 0
+    offset: Uint63 = 0
     positioned: bool = False
     data: Raw = ABSENT
     was_recovering: bool = False
@@ -196,10 +183,10 @@ class ConnectResult(_Part):
     client: str = ""
     version: str = ""
     expires: bool = False
-    ttl: _Uint32 = 0  # seconds
+    ttl: Uint32 = 0  # seconds
     data: Raw = ABSENT
     subs: dict[str, SubscribeResult] = {}
-    ping: _Uint32 = 0  # seconds
+    ping: Uint32 = 0  # seconds
     pong: bool = False
     session: str = ""
     node: str = ""
@@ -219,14 +206,14 @@ class PresenceResult(_Part):
 
 # The SDK for JavaScript gives its application what is there, and does not add a zero.
 class PresenceStatsResult(_Part, omit_defaults=False):
-    num_clients: _Uint32 = 0
-    num_users: _Uint32 = 0
+    num_clients: Uint32 = 0
+    num_users: Uint32 = 0
 
 
 class HistoryResult(_Part):
     publications: list[Publication] = []
     epoch: str = ""
-    offset: _Offset = 0
+    offset: Uint63 = 0
 
 
 class PingResult(_Part):
@@ -241,12 +228,12 @@ class RefreshResult(_Part):
     client: str = ""
     version: str = ""
     expires: bool = False
-    ttl: _Uint32 = 0  # seconds
+    ttl: Uint32 = 0  # seconds
 
 
 class SubRefreshResult(_Part):
     expires: bool = False
-    ttl: _Uint32 = 0  # seconds
+    ttl: Uint32 = 0  # seconds
 
 
 # Pushes
@@ -261,14 +248,14 @@ class Leave(_Part):
 
 
 class Unsubscribe(_Part):
-    code: _Uint32 = 0
+    code: Uint32 = 0
     reason: str = ""
 
 
 class Subscribe(_Part):
     recoverable: bool = False
     epoch: str = ""
-    offset: _Offset = 0
+    offset: Uint63 = 0
     positioned: bool = False
     data: Raw = ABSENT
 
@@ -278,7 +265,7 @@ class Message(_Part):
 
 
 class Disconnect(_Part):
-    code: _Uint32 = 0
+    code: Uint32 = 0
     reason: str = ""
     reconnect: bool = False
 
@@ -297,7 +284,7 @@ class Push(_Part):
 class Reply(_Part):
     """What the server sends: the answer to a command, or a push. One with neither is a ping."""
 
-    id: _Uint32 = 0
+    id: Uint32 = 0
     error: Error | None = None
     push: Push | None = None
     connect: ConnectResult | None = None

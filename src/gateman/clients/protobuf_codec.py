@@ -4,157 +4,155 @@ Commands and replies as Protocol Buffers, each after its length as a varint, in 
 The numbers are those of the protocol's schema. Fields of later versions are ignored.
 """
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any, get_args, get_origin
 
-from msgspec import Struct
+from msgspec import Raw, Struct, structs
 
 from ..errors import PacketError
 from . import messages as m
 from .protobuf_wire import Decoder, Field, Kind, Shape, encode_message, read_varint, write_varint
 
-LIST, MAP = Shape.LIST, Shape.MAP
-BOOL, TEXT, RAW = Kind.BOOL, Kind.TEXT, Kind.RAW
-UINT32, INT32, UINT63 = Kind.UINT32, Kind.INT32, Kind.UINT63
-
-
-def _fields(
-    **types: tuple[int, Kind | type[Struct]] | tuple[int, Kind | type[Struct], Shape],
-) -> dict[int, Field]:
-    return {number: Field(name, *rest) for name, (number, *rest) in types.items()}
-
-
-_CHANNEL = _fields(channel=(1, TEXT))
-
-SCHEMA: dict[type[Struct], dict[int, Field]] = {
-    m.StreamPosition: _fields(offset=(1, UINT63), epoch=(2, TEXT)),
-    m.ClientInfo: _fields(user=(1, TEXT), client=(2, TEXT), conn_info=(3, RAW), chan_info=(4, RAW)),
-    m.Publication: _fields(
-        data=(4, RAW), info=(5, m.ClientInfo), offset=(6, UINT63), tags=(7, TEXT, MAP)
-    ),
-    m.Command: _fields(
-        id=(1, UINT32),
-        connect=(4, m.ConnectRequest),
-        subscribe=(5, m.SubscribeRequest),
-        unsubscribe=(6, m.UnsubscribeRequest),
-        publish=(7, m.PublishRequest),
-        presence=(8, m.PresenceRequest),
-        presence_stats=(9, m.PresenceStatsRequest),
-        history=(10, m.HistoryRequest),
-        ping=(11, m.PingRequest),
-        send=(12, m.SendRequest),
-        rpc=(13, m.RpcRequest),
-        refresh=(14, m.RefreshRequest),
-        sub_refresh=(15, m.SubRefreshRequest),
-    ),
-    m.ConnectRequest: _fields(
-        token=(1, TEXT),
-        data=(2, RAW),
-        subs=(3, m.SubscribeRequest, MAP),
-        name=(4, TEXT),
-        version=(5, TEXT),
-        headers=(6, TEXT, MAP),
-    ),
-    m.SubscribeRequest: _fields(
-        channel=(1, TEXT),
-        token=(2, TEXT),
-        recover=(3, BOOL),
-        epoch=(6, TEXT),
-        offset=(7, UINT63),
-        data=(8, RAW),
-        positioned=(9, BOOL),
-        recoverable=(10, BOOL),
-        join_leave=(11, BOOL),
-        flag=(14, UINT63),
-    ),
-    m.UnsubscribeRequest: _CHANNEL,
-    m.PublishRequest: _fields(channel=(1, TEXT), data=(2, RAW)),
-    m.PresenceRequest: _CHANNEL,
-    m.PresenceStatsRequest: _CHANNEL,
-    m.HistoryRequest: _fields(
-        channel=(1, TEXT), limit=(7, INT32), since=(8, m.StreamPosition), reverse=(9, BOOL)
-    ),
-    m.PingRequest: {},
-    m.SendRequest: _fields(data=(1, RAW)),
-    m.RpcRequest: _fields(data=(1, RAW), method=(2, TEXT)),
-    m.RefreshRequest: _fields(token=(1, TEXT)),
-    m.SubRefreshRequest: _fields(channel=(1, TEXT), token=(2, TEXT)),
-    m.Reply: _fields(
-        id=(1, UINT32),
-        error=(2, m.Error),
-        push=(4, m.Push),
-        connect=(5, m.ConnectResult),
-        subscribe=(6, m.SubscribeResult),
-        unsubscribe=(7, m.UnsubscribeResult),
-        publish=(8, m.PublishResult),
-        presence=(9, m.PresenceResult),
-        presence_stats=(10, m.PresenceStatsResult),
-        history=(11, m.HistoryResult),
-        ping=(12, m.PingResult),
-        rpc=(13, m.RpcResult),
-        refresh=(14, m.RefreshResult),
-        sub_refresh=(15, m.SubRefreshResult),
-    ),
-    m.Error: _fields(code=(1, UINT32), message=(2, TEXT), temporary=(3, BOOL)),
-    m.ConnectResult: _fields(
-        client=(1, TEXT),
-        version=(2, TEXT),
-        expires=(3, BOOL),
-        ttl=(4, UINT32),
-        data=(5, RAW),
-        subs=(6, m.SubscribeResult, MAP),
-        ping=(7, UINT32),
-        pong=(8, BOOL),
-        session=(9, TEXT),
-        node=(10, TEXT),
-    ),
-    m.SubscribeResult: _fields(
-        expires=(1, BOOL),
-        ttl=(2, UINT32),
-        recoverable=(3, BOOL),
-        epoch=(6, TEXT),
-        publications=(7, m.Publication, LIST),
-        recovered=(8, BOOL),
-        offset=(9, UINT63),
-        positioned=(10, BOOL),
-        data=(11, RAW),
-        was_recovering=(12, BOOL),
-    ),
-    m.UnsubscribeResult: {},
-    m.PublishResult: {},
-    m.PresenceResult: _fields(presence=(1, m.ClientInfo, MAP)),
-    m.PresenceStatsResult: _fields(num_clients=(1, UINT32), num_users=(2, UINT32)),
-    m.HistoryResult: _fields(
-        publications=(1, m.Publication, LIST), epoch=(2, TEXT), offset=(3, UINT63)
-    ),
-    m.PingResult: {},
-    m.RpcResult: _fields(data=(1, RAW)),
-    m.RefreshResult: _fields(
-        client=(1, TEXT), version=(2, TEXT), expires=(3, BOOL), ttl=(4, UINT32)
-    ),
-    m.SubRefreshResult: _fields(expires=(1, BOOL), ttl=(2, UINT32)),
-    m.Push: _fields(
-        channel=(2, TEXT),
-        pub=(4, m.Publication),
-        join=(5, m.Join),
-        leave=(6, m.Leave),
-        unsubscribe=(7, m.Unsubscribe),
-        message=(8, m.Message),
-        subscribe=(9, m.Subscribe),
-        disconnect=(11, m.Disconnect),
-    ),
-    m.Join: _fields(info=(1, m.ClientInfo)),
-    m.Leave: _fields(info=(1, m.ClientInfo)),
-    m.Unsubscribe: _fields(code=(2, UINT32), reason=(3, TEXT)),
-    m.Subscribe: _fields(
-        recoverable=(1, BOOL),
-        epoch=(4, TEXT),
-        offset=(5, UINT63),
-        positioned=(6, BOOL),
-        data=(7, RAW),
-    ),
-    m.Message: _fields(data=(1, RAW)),
-    m.Disconnect: _fields(code=(1, UINT32), reason=(2, TEXT), reconnect=(3, BOOL)),
+_KINDS: Mapping[Any, Kind] = {
+    bool: Kind.BOOL,
+    str: Kind.TEXT,
+    Raw: Kind.RAW,
+    m.Uint32: Kind.UINT32,
+    m.Int32: Kind.INT32,
+    m.Uint63: Kind.UINT63,
 }
+
+
+def _message(kind: type[Struct], **numbers: int) -> tuple[type[Struct], dict[int, Field]]:
+    """Number the fields of a message, whose types are those of the Struct."""
+    return kind, {numbers[one.name]: _field(one.name, one.type) for one in structs.fields(kind)}
+
+
+def _field(name: str, hint: Any) -> Field:
+    parts = () if hint in _KINDS else get_args(hint)
+    shape = {list: Shape.LIST, dict: Shape.MAP}.get(get_origin(hint), Shape.ONE)
+    # Of `Part | None`, and of `dict[str, Part]`.
+    kind = hint if not parts else parts[-1] if shape is Shape.MAP else parts[0]
+    return Field(name, _KINDS.get(kind, kind), shape)
+
+
+SCHEMA = dict(
+    (
+        _message(m.StreamPosition, offset=1, epoch=2),
+        _message(m.ClientInfo, user=1, client=2, conn_info=3, chan_info=4),
+        _message(m.Publication, data=4, info=5, offset=6, tags=7),
+        _message(
+            m.Command,
+            id=1,
+            connect=4,
+            subscribe=5,
+            unsubscribe=6,
+            publish=7,
+            presence=8,
+            presence_stats=9,
+            history=10,
+            ping=11,
+            send=12,
+            rpc=13,
+            refresh=14,
+            sub_refresh=15,
+        ),
+        _message(m.ConnectRequest, token=1, data=2, subs=3, name=4, version=5, headers=6),
+        _message(
+            m.SubscribeRequest,
+            channel=1,
+            token=2,
+            recover=3,
+            epoch=6,
+            offset=7,
+            data=8,
+            positioned=9,
+            recoverable=10,
+            join_leave=11,
+            flag=14,
+        ),
+        _message(m.UnsubscribeRequest, channel=1),
+        _message(m.PublishRequest, channel=1, data=2),
+        _message(m.PresenceRequest, channel=1),
+        _message(m.PresenceStatsRequest, channel=1),
+        _message(m.HistoryRequest, channel=1, limit=7, since=8, reverse=9),
+        _message(m.PingRequest),
+        _message(m.SendRequest, data=1),
+        _message(m.RpcRequest, data=1, method=2),
+        _message(m.RefreshRequest, token=1),
+        _message(m.SubRefreshRequest, channel=1, token=2),
+        _message(
+            m.Reply,
+            id=1,
+            error=2,
+            push=4,
+            connect=5,
+            subscribe=6,
+            unsubscribe=7,
+            publish=8,
+            presence=9,
+            presence_stats=10,
+            history=11,
+            ping=12,
+            rpc=13,
+            refresh=14,
+            sub_refresh=15,
+        ),
+        _message(m.Error, code=1, message=2, temporary=3),
+        _message(
+            m.ConnectResult,
+            client=1,
+            version=2,
+            expires=3,
+            ttl=4,
+            data=5,
+            subs=6,
+            ping=7,
+            pong=8,
+            session=9,
+            node=10,
+        ),
+        _message(
+            m.SubscribeResult,
+            expires=1,
+            ttl=2,
+            recoverable=3,
+            epoch=6,
+            publications=7,
+            recovered=8,
+            offset=9,
+            positioned=10,
+            data=11,
+            was_recovering=12,
+        ),
+        _message(m.UnsubscribeResult),
+        _message(m.PublishResult),
+        _message(m.PresenceResult, presence=1),
+        _message(m.PresenceStatsResult, num_clients=1, num_users=2),
+        _message(m.HistoryResult, publications=1, epoch=2, offset=3),
+        _message(m.PingResult),
+        _message(m.RpcResult, data=1),
+        _message(m.RefreshResult, client=1, version=2, expires=3, ttl=4),
+        _message(m.SubRefreshResult, expires=1, ttl=2),
+        _message(
+            m.Push,
+            channel=2,
+            pub=4,
+            join=5,
+            leave=6,
+            unsubscribe=7,
+            message=8,
+            subscribe=9,
+            disconnect=11,
+        ),
+        _message(m.Join, info=1),
+        _message(m.Leave, info=1),
+        _message(m.Unsubscribe, code=2, reason=3),
+        _message(m.Subscribe, recoverable=1, epoch=4, offset=5, positioned=6, data=7),
+        _message(m.Message, data=1),
+        _message(m.Disconnect, code=1, reason=2, reconnect=3),
+    )
+)
 
 # An SDK's subscribe has up to 11 fields; each field takes time, also an unknown one.
 _FIELDS_PER_COMMAND = 12

@@ -92,14 +92,7 @@ def _fields_of_entry(kind: Kind | type[Struct]) -> Mapping[int, Field]:
 
 
 class Decoder:
-    """
-    Decodes messages of one frame.
-
-    Args:
-        schema: The fields of each message.
-        data: The frame.
-        most: How many fields it may have; each takes time.
-    """
+    """Decodes messages of one frame, which may have ``most`` fields: each takes time."""
 
     __slots__ = ("_data", "_left", "_schema")
 

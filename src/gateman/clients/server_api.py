@@ -8,8 +8,9 @@ later versions know are ignored.
 
 import base64
 import binascii
+import re
 from collections.abc import Mapping
-from typing import Annotated, Any, TypeVar
+from typing import Annotated, Any, get_args
 
 import msgspec
 from msgspec import Meta, Raw, Struct
@@ -183,23 +184,9 @@ Request = (
 )
 
 METHODS: Mapping[str, type[Request]] = {
-    "publish": Publish,
-    "broadcast": Broadcast,
-    "subscribe": Subscribe,
-    "unsubscribe": Unsubscribe,
-    "disconnect": Disconnect,
-    "refresh": Refresh,
-    "presence": Presence,
-    "presence_stats": PresenceStats,
-    "history": History,
-    "history_remove": HistoryRemove,
-    "channels": Channels,
-    "info": Info,
-    "rpc": Rpc,
-    "batch": Batch,
+    re.sub("(?<=.)(?=[A-Z])", "_", kind.__name__).lower(): kind for kind in get_args(Request)
 }
 
-T = TypeVar("T")
 _encoder = msgspec.json.Encoder()
 
 

@@ -122,15 +122,7 @@ class Subscription(Struct, gc=False):
 
 
 class ClientSession:
-    """
-    The state of one client.
-
-    Args:
-        codec: How the client encodes.
-        limits: What it may ask for.
-        now: The time of the 101, on the monotonic clock, as everywhere here.
-        ping_interval: Seconds between the shell's pings, for the SDK to know; 0 for none.
-    """
+    """The state of one client; times are by the monotonic clock."""
 
     __slots__ = (
         "_asked",
@@ -149,7 +141,12 @@ class ClientSession:
     )
 
     def __init__(
-        self, codec: Codec, limits: ClientLimits, now: float, *, ping_interval: int = 25
+        self,
+        codec: Codec,
+        limits: ClientLimits,
+        now: float,  # the time of the 101
+        *,
+        ping_interval: int = 25,  # seconds between the shell's pings, for the SDK; 0 for none
     ) -> None:
         self.codec = codec
         self.limits = limits
@@ -322,16 +319,8 @@ class ClientSession:
     def connected(
         self, number: int, result: ConnectResult, now: float, *, ttl: float | None = None
     ) -> list[Action]:
-        """
-        Answer a connect command.
-
-        Args:
-            number: The id.
-            result: The client's id, the application's data, and the results of server-side
-                subscriptions; the session adds what it knows itself.
-            now: The time.
-            ttl: After so many seconds, the client has to refresh; None for never.
-        """
+        """Answer a connect command; the client has to refresh within ``ttl`` seconds."""
+        # The result has the application's part; the session adds what it knows itself.
         if not isinstance(self._asked.pop(number, None), ConnectRequest):
             return []
         self.state = State.CONNECTED
@@ -398,15 +387,7 @@ class ClientSession:
     def refused(
         self, number: int, code: int, message: str = "", *, is_temporary: bool | None = None
     ) -> list[Action]:
-        """
-        Answer a command with an error.
-
-        Args:
-            number: The id.
-            code: 100 to 112 of the protocol, 400 to 1999 of applications.
-            message: For developers; that of the protocol's code if it is empty.
-            is_temporary: Whether the SDK tries again by itself; None for what the code says.
-        """
+        """Answer a command with an error of the protocol (100 to 112), or of the application."""
         is_subscribing = self.is_subscribing(number)
         request = self._asked.pop(number, None)
         if request is None:

@@ -182,13 +182,7 @@ _decode_claims = msgspec.json.Decoder(_Claims).decode
 
 
 class Verifier:
-    """
-    Verifies tokens.
-
-    Args:
-        tokens: What the service declares; ConfigError if its key is not one.
-        max_size: Bytes of a token; longer ones are not valid.
-    """
+    """Verifies tokens of up to ``max_size`` bytes; ConfigError if the declared key is not one."""
 
     def __init__(self, tokens: Tokens, max_size: int) -> None:
         self._tokens = tokens

@@ -5,6 +5,7 @@ from typing import Annotated, Literal
 
 import msgspec
 from msgspec import Meta, Struct
+from msgspec.structs import replace
 
 MAX_SERIES = 1000
 """Series of one metric. More would slow down each query of a monitoring system."""
@@ -104,14 +105,6 @@ class Totals:
     def families(self) -> list[Family]:
         """Return the sums, in the order of the names."""
         return [
-            Family(
-                name=family.name,
-                kind=family.kind,
-                description=family.description,
-                labels=family.labels,
-                combine=family.combine,
-                bounds=family.bounds,
-                series=sorted(kept.items()),
-            )
+            replace(family, series=sorted(kept.items()))
             for _, (family, kept) in sorted(self._families.items())
         ]

@@ -11,7 +11,9 @@ from bisect import bisect_left
 from collections.abc import Iterable, Mapping
 from itertools import pairwise
 from threading import Lock
-from typing import Any, TypeVar
+from typing import TypeVar
+
+from msgspec.structs import replace
 
 from ..errors import ConfigError
 from .families import MAX_SERIES, Combine, Family, Series
@@ -49,17 +51,14 @@ Key = tuple[str, ...]
 class Instrument:
     """A metric of the application, with a series for each combination of its labels' values."""
 
-    kind: Any = ""
-
-    def __init__(
-        self, registry: "Registry", name: str, description: str, labels: tuple[str, ...]
-    ) -> None:
+    def __init__(self, registry: "Registry", declared: Family) -> None:
         """Make one; :func:`gateman.metrics.counter` and its siblings do."""
-        self.name = name
-        self.description = description
-        self.labels = labels
+        self.name = declared.name
+        self.description = declared.description
+        self.labels = declared.labels
+        self.declared = declared
         self._registry = registry
-        self._label_set = frozenset(labels)
+        self._label_set = frozenset(declared.labels)
         self._lock = registry.lock
         self._series: dict[Key, list[float]] = {}
 
@@ -68,17 +67,12 @@ class Instrument:
         return f"<{type(self).__name__} {self.name}>"
 
     @property
-    def declaration(self) -> tuple[Any, ...]:
-        """What two declarations of one metric have in common."""
-        return (self.kind, self.labels)
-
-    @property
     def series_count(self) -> int:
         """How many series it has, at most 1000."""
         return len(self._series)
 
     def _empty(self) -> list[float]:
-        return [0.0]
+        return [0.0] * self.declared.width
 
     def _numbers(self, given: Mapping[str, object]) -> list[float] | None:
         """Find a series, or add it; ``None`` if there are too many. The lock is held."""
@@ -107,13 +101,7 @@ class Instrument:
         if not series and not self.labels:
             # A counter that has not counted yet is 0: an alert on its rate needs that.
             series = [((), self._empty())]
-        return Family(
-            name=self.name,
-            kind=self.kind,
-            description=self.description,
-            labels=self.labels,
-            series=series,
-        )
+        return replace(self.declared, series=series)
 
     def clear(self) -> None:
         """Forget all values, for gateman's own modules."""
@@ -123,8 +111,6 @@ class Instrument:
 
 class Counter(Instrument):
     """A number that only grows."""
-
-    kind = "counter"
 
     def inc(self, amount: float = 1, /, **labels: object) -> None:
         """
@@ -157,24 +143,6 @@ class Counter(Instrument):
 
 class Gauge(Instrument):
     """A number that goes up and down."""
-
-    kind = "gauge"
-
-    def __init__(
-        self,
-        registry: "Registry",
-        name: str,
-        description: str,
-        labels: tuple[str, ...],
-        combine: Combine,
-    ) -> None:
-        """Make one; :func:`gateman.metrics.gauge` does."""
-        super().__init__(registry, name, description, labels)
-        self.combine: Combine = combine
-
-    @property
-    def declaration(self) -> tuple[Any, ...]:
-        return (self.kind, self.labels, self.combine)
 
     def set(self, value: float, /, **labels: object) -> None:
         """
@@ -225,36 +193,9 @@ class Gauge(Instrument):
         """
         return self._read(labels)[0]
 
-    def family(self) -> Family:
-        """Return its values, for gateman's own modules."""
-        family = super().family()
-        family.combine = self.combine
-        return family
-
 
 class Histogram(Instrument):
     """How often values were in which range, and their sum."""
-
-    kind = "histogram"
-
-    def __init__(
-        self,
-        registry: "Registry",
-        name: str,
-        description: str,
-        labels: tuple[str, ...],
-        buckets: tuple[float, ...],
-    ) -> None:
-        """Make one; :func:`gateman.metrics.histogram` does."""
-        super().__init__(registry, name, description, labels)
-        self.buckets = buckets
-
-    @property
-    def declaration(self) -> tuple[Any, ...]:
-        return (self.kind, self.labels, self.buckets)
-
-    def _empty(self) -> list[float]:
-        return [0.0] * (len(self.buckets) + 2)
 
     def observe(self, value: float, /, **labels: object) -> None:
         """
@@ -272,7 +213,7 @@ class Histogram(Instrument):
         with self._lock:
             numbers = self._numbers(labels)
             if numbers is not None:
-                numbers[bisect_left(self.buckets, value)] += 1
+                numbers[bisect_left(self.declared.bounds, value)] += 1
                 numbers[-1] += value
 
     def count(self, **labels: object) -> int:
@@ -283,12 +224,6 @@ class Histogram(Instrument):
             labels: A value for each declared label.
         """
         return int(sum(self._read(labels)[:-1]))
-
-    def family(self) -> Family:
-        """Return its values, for gateman's own modules."""
-        family = super().family()
-        family.bounds = self.buckets
-        return family
 
 
 I = TypeVar("I", bound=Instrument)  # noqa: E741 - of an instrument
@@ -306,7 +241,8 @@ class Registry:
         names = self._check(name, description, labels)
         if not name.endswith("_total"):
             raise ConfigError(f"the counter {name!r} does not end in _total", f"write {name}_total")
-        return self._declare(Counter(self, name, description, names))
+        declared = Family(name=name, kind="counter", description=description, labels=names)
+        return self._declare(Counter(self, declared))
 
     def gauge(self, name: str, description: str, labels: Iterable[str], combine: Combine) -> Gauge:
         names = self._check(name, description, labels)
@@ -316,7 +252,10 @@ class Registry:
                 f"combine={combine!r} is not a way to combine the values of processes",
                 "use 'sum', 'max' or 'min'",
             )
-        return self._declare(Gauge(self, name, description, names, combine))
+        declared = Family(
+            name=name, kind="gauge", description=description, labels=names, combine=combine
+        )
+        return self._declare(Gauge(self, declared))
 
     def histogram(
         self, name: str, description: str, labels: Iterable[str], buckets: Iterable[float]
@@ -327,7 +266,11 @@ class Registry:
             raise ConfigError(
                 f"the label 'le' of {name!r} is the histogram's own", "give it another name"
             )
-        return self._declare(Histogram(self, name, description, names, _buckets(name, buckets)))
+        bounds = _buckets(name, buckets)
+        declared = Family(
+            name=name, kind="histogram", description=description, labels=names, bounds=bounds
+        )
+        return self._declare(Histogram(self, declared))
 
     def _check(self, name: str, description: str, labels: Iterable[str]) -> tuple[str, ...]:
         if not _is_name(name) or len(name) > _MAX_NAME_SIZE:
@@ -371,7 +314,7 @@ class Registry:
                 self._instruments[made.name] = made
                 return made
         # A module that is loaded twice declares its metrics twice.
-        if known.declaration != made.declaration:
+        if not known.declared.is_of(made.declared):
             raise ConfigError(
                 f"the metric {made.name!r} was declared before, as another one",
                 "give it another name, or the same kind, labels and options",
@@ -388,7 +331,7 @@ class Registry:
         """Return the values of this process."""
         found = [one.family() for one in list(self._instruments.values())]
         dropped: list[Series] = [((name,), [count]) for name, count in self._dropped.items()]
-        return [*found, *([_dropped(dropped)] if dropped else [])]
+        return [*found, replace(DROPPED, series=dropped)] if dropped else found
 
     def clear(self) -> None:
         """Forget all values; what is declared stays declared."""
@@ -399,16 +342,6 @@ class Registry:
 
 def _is_name(given: object) -> bool:
     return isinstance(given, str) and _NAME.fullmatch(given) is not None
-
-
-def _dropped(series: list[Series]) -> Family:
-    return Family(
-        name=DROPPED.name,
-        kind=DROPPED.kind,
-        description=DROPPED.description,
-        labels=DROPPED.labels,
-        series=series,
-    )
 
 
 def _value(given: object) -> str:
