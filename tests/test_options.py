@@ -4,10 +4,11 @@ from collections import ChainMap
 from collections.abc import Mapping
 from dataclasses import asdict, fields
 from types import MappingProxyType, NoneType
-from typing import get_args, get_type_hints
+from typing import Any, get_args, get_type_hints
 
 import pytest
 
+from gateman import Allow, Channel, ClientLimits, Deflate, Tokens
 from gateman.errors import ConfigError
 from gateman.options import Limits, SlowConsumer, Timeouts
 
@@ -137,6 +138,19 @@ def test_the_constructor_refuses_too() -> None:
 def test_unknown_names(kind: type[Limits | Timeouts], name: object, expected: str) -> None:
     """A slip of the pen is answered with the right name, anything else with all of them."""
     assert refusal_of(kind, {name: 1}) == f"{name!r} is not an {expected}"
+
+
+@pytest.mark.parametrize("kind", [Allow, Channel, ClientLimits, Deflate, Limits, Timeouts, Tokens])
+def test_constructors_refuse_what_they_do_not_know(kind: Any) -> None:
+    """Python's own error would be a traceback, and would not say which options there are."""
+    with pytest.raises(ConfigError, match=r"'nonsense' is not an option of [a-zA-Z_]+: there are "):
+        kind(nonsense=1)
+    first = fields(kind)[0].name
+    with pytest.raises(ConfigError) as caught:
+        kind(5)
+    assert str(caught.value) == (
+        f"{kind.__name__} got 5 without the name of an option: write {kind.__name__}({first}=…)."
+    )
 
 
 @pytest.mark.parametrize("value", [5, "", "max_message_size=5", [], [("pong", 5)], Limits])

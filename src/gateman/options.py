@@ -7,9 +7,10 @@ seconds; ``None`` means no limit, where the field's type allows it.
 
 import math
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping
 from dataclasses import MISSING, dataclass, field, fields
 from enum import Enum
+from functools import wraps
 from typing import Any, NoReturn, Self, TypeVar
 
 from .errors import ConfigError
@@ -42,18 +43,31 @@ def option(
 
 
 def fixed(owner: str, assignment: str) -> Callable[[C], C]:
-    """Make a frozen class whose error shows ``assignment``, with ``{name}`` and ``{value}`` set."""
+    """Make a frozen dataclass tell unknown options, and that ``assignment`` sets a value."""
 
     def decorate(kind: C) -> C:
+        known = {declared.name for declared in fields(kind)}
+        set_all = kind.__init__  # type: ignore[misc]
+
+        @wraps(set_all)
+        def make(self: object, *positional: object, **named: object) -> None:
+            if positional:
+                first = fields(kind)[0].name
+                raise ConfigError(
+                    f"{kind.__name__} got {positional[0]!r} without the name of an option",
+                    f"write {kind.__name__}({first}=…)",
+                )
+            check_names(f"option of {owner}", named, known)
+            set_all(self, **named)
+
         def refuse(_self: object, name: str, value: object) -> NoReturn:
-            known = {declared.name for declared in fields(kind)}
-            if name not in known:
-                raise ConfigError.unknown(f"option of {owner}", name, known)
+            check_names(f"option of {owner}", [name], known)
             raise ConfigError(
                 f"{owner}.{name} cannot be changed by itself",
                 f"write {assignment.format(name=name, value=repr(value))}",
             )
 
+        kind.__init__ = make  # type: ignore[misc]
         kind.__setattr__ = refuse  # type: ignore[assignment, method-assign]
         return kind
 
@@ -64,6 +78,20 @@ def is_positive(value: object, most: float) -> bool:
     """Return whether a value is a number above 0 and up to ``most``; a bool is not a number."""
     is_number = isinstance(value, (int, float)) and not isinstance(value, bool)
     return is_number and 0 < value <= most  # type: ignore[operator]
+
+
+def check_flag(name: str, value: object) -> bool:
+    """Return a value that is true or false; 0 and 1 are neither."""
+    if not isinstance(value, bool):
+        raise ConfigError(f"{name}={value!r} is neither True nor False", "write one of them")
+    return value
+
+
+def check_names(kind: str, given: Iterable[object], known: Collection[str]) -> None:
+    """Refuse the first name that is not known, with the nearest one."""
+    for name in given:
+        if name not in known:
+            raise ConfigError.unknown(kind, name, known)
 
 
 def is_path(value: object) -> bool:
@@ -96,9 +124,7 @@ class Numbers:
                 f"write {kind}={{'{fields(cls)[0].name}': …}}",  # type: ignore[arg-type]
             )
         known = {declared.name for declared in fields(cls)}  # type: ignore[arg-type]
-        for name in value:
-            if name not in known:
-                raise ConfigError.unknown(f"option of {kind}", name, known)
+        check_names(f"option of {kind}", value, known)
         return cls(**value)
 
     @classmethod

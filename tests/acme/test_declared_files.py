@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from gateman import ConfigError, Worker
-from gateman.acme.declared_files import check_files
+from gateman.acme.serving import check_files
 from gateman.config.worker import settings_of
 
 ROOT = Path(__file__)

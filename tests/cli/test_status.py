@@ -107,7 +107,7 @@ def test_the_program_shows_its_own_status(service: Master) -> None:
 
 
 def test_status_for_programs_is_the_answer(service: Master) -> None:
-    """All of it, as ``master.control`` describes it."""
+    """All of it, as ``master.control_requests`` describes it."""
     status = json.loads(service.gateman("status", "--json").stdout)
 
     assert (status["ok"], status["master"]["state"]) == (True, "running")

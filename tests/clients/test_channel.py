@@ -65,6 +65,7 @@ def test_a_permission_has_a_short_form(value: Any, meaning: str) -> None:
 
 WRONG: list[tuple[Any, str]] = [
     (["chat"], "channels=['chat'] is not a mapping"),
+    ([], "channels=[] is not a mapping"),
     ({1: Channel()}, "1 in channels is not a pattern"),
     ({"": Channel()}, "'' in channels is not a pattern"),
     ({"a*b": Channel()}, "the pattern 'a*b' in channels has a '*' that is not at its end"),

@@ -319,6 +319,10 @@ def test_when_keys_are_asked_for() -> None:
             "tokens.algorithms is a text: write ['HS256'].",
         ),
         (
+            {"secret": SECRET, "algorithms": 256},
+            "tokens.algorithms is not a list: write ['HS256'].",
+        ),
+        (
             {"secret": SECRET, "algorithms": ["HS265"]},
             "'HS265' is not an algorithm of tokens: did you mean 'HS256'?",
         ),

@@ -68,6 +68,7 @@ BAD: list[tuple[str, object, str]] = [
     ("count", True, "count=True is not a number of processes"),
     ("count", "4", "count='4' is not a number of processes"),
     ("transport", "tls", "'tls' is not a value of transport: there are ssl, tcp."),
+    ("channels", [], "channels=[] is not a mapping: write channels="),
     (
         "limits",
         {"max_head": 5},

@@ -77,6 +77,16 @@ def test_a_root_path_is_a_prefix() -> None:
             Worker(PLAIN, http_root_path=wrong)  # type: ignore[arg-type]
 
 
+def test_one_kind_of_check_at_a_path() -> None:
+    with pytest.raises(ConfigError) as refused:
+        settings_of(Worker(PLAIN, health_path="/up", live_path="/up"), now=time.time())
+
+    assert str(refused.value) == (
+        "worker 'worker' has '/up' as health_path and as live_path: give each a path of its own, or"
+        " leave one of them out."
+    )
+
+
 def test_one_answer_to_the_root() -> None:
     with pytest.raises(ConfigError) as refused:
         settings_of(Worker(PLAIN, http=app, test_page=True), now=time.time())

@@ -222,6 +222,17 @@ def test_exiting_is_the_scripts_right(tmp_path: Path) -> None:
     assert (ended.returncode, ended.stdout, ended.stderr) == (42, b"", b"")
 
 
+def test_exiting_well_before_anything_was_declared_is_a_failure(tmp_path: Path) -> None:
+    """A command must not report success, nor a process end in order, where nothing was run."""
+    path = tmp_path / "server.py"
+    for ending in ("import sys; sys.exit()", "raise SystemExit(0)"):
+        path.write_text(ending)
+        with pytest.raises(
+            LoadFailed, match=r"server\.py ends before it calls Worker\.run_all\(\)\."
+        ):
+            Script(path).run([], lambda _workers: None)
+
+
 # What is said when it fails.
 
 

@@ -5,8 +5,7 @@ import selectors
 import signal
 from collections.abc import Iterable
 
-from gateman.master.selector_loop import run_once
-from gateman.master.signal_wakeup import wake_on_signals
+from gateman.master.selector_loop import run_once, wake_on_signals
 
 
 def test_signals_arrive_in_the_loop() -> None:

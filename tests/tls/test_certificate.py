@@ -140,7 +140,11 @@ def test_an_expired_certificate_is_a_finding(authority: Authority, tmp_path: Pat
         pytest.param(
             make().der, "convert it with: openssl x509 -inform DER -in FILE -out NEW.", id="DER"
         ),
-        pytest.param(make().key_pem, "one begins with -----BEGIN CERTIFICATE-----.", id="key"),
+        pytest.param(
+            make().key_pem,
+            "it is a private key; name it in local_pk, and the certificate here.",
+            id="key",
+        ),
     ],
 )
 def test_what_is_no_certificate_is_said_to_be_none(

@@ -2,7 +2,14 @@
 
 import pytest
 
-from gateman.tls.pem import conversion, failure, has_certificate, old_encryption, slip
+from gateman.tls.pem import (
+    conversion,
+    failure,
+    has_certificate,
+    key_conversion,
+    old_encryption,
+    slip,
+)
 
 CERTIFICATE = b"-----BEGIN CERTIFICATE-----\nAAAA\n-----END CERTIFICATE-----\n"
 
@@ -41,12 +48,31 @@ def test_a_certificate_begins_somewhere(data: bytes, *, is_there: bool) -> None:
             bytes.fromhex("3082013230820130"),
             "convert it with: openssl x509 -inform DER -in FILE -out NEW",
         ),
+        (
+            b"-----BEGIN EC PRIVATE KEY-----\n",
+            "it is a private key; name it in local_pk, and the certificate here",
+        ),
         (b"hello", "one begins with -----BEGIN CERTIFICATE-----"),
         (b"", "one begins with -----BEGIN CERTIFICATE-----"),
     ],
 )
 def test_other_forms_are_told_apart(data: bytes, advice: str) -> None:
     assert conversion(data) == advice
+
+
+@pytest.mark.parametrize(
+    ("data", "advice"),
+    [
+        ("-----BEGIN PRIVATE KEY-----".encode("utf-16"), "save it as ASCII: it is in UTF-16"),
+        (
+            bytes.fromhex("308187020100"),
+            "convert it with: openssl pkey -inform DER -in FILE -out NEW",
+        ),
+        (CERTIFICATE, "one begins with -----BEGIN PRIVATE KEY-----"),
+    ],
+)
+def test_other_forms_of_keys_are_told_apart(data: bytes, advice: str) -> None:
+    assert key_conversion(data) == advice
 
 
 @pytest.mark.parametrize(
@@ -67,6 +93,17 @@ def test_a_failure_has_a_sentence(data: bytes, problem: str) -> None:
     [
         (CERTIFICATE * 2, None),
         (CERTIFICATE.replace(b"\n", b"\r\n") * 2, None),
+        (
+            CERTIFICATE.replace(b"\n", b"\r"),
+            (
+                "whose lines end with CR alone",
+                "save it with the line breaks of Unix or Windows",
+            ),
+        ),
+        (
+            CERTIFICATE + CERTIFICATE[:40],
+            ("which ends within a block", "copy the whole file again, to the last -----END"),
+        ),
         (
             CERTIFICATE.rstrip() + CERTIFICATE,
             (

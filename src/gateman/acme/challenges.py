@@ -15,8 +15,9 @@ from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.serialization import Encoding
 
+from ..tls.domain_names import is_address
 from .keys import private_pem
-from .options import DNS_01, HTTP_01, TLS_ALPN_01, AcmeOptions, is_address
+from .options import DNS_01, HTTP_01, TLS_ALPN_01, AcmeOptions
 
 # RFC 8737, 6.1: id-pe-acmeIdentifier.
 _ACME_IDENTIFIER = x509.ObjectIdentifier("1.3.6.1.5.5.7.1.31")
@@ -27,20 +28,12 @@ _VALIDITY = timedelta(days=7)
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Challenge:
-    """
-    One challenge that is to be answered.
+    """One challenge that is to be answered."""
 
-    Attributes:
-        kind: Such as ``tls-alpn-01``.
-        name: The name that is checked, without ``*.``.
-        token: The authority's text, in base64url.
-        key_authorization: The token, and the account that may answer (RFC 8555, 8.1).
-    """
-
-    kind: str
-    name: str
-    token: str
-    key_authorization: str
+    kind: str  # such as ``tls-alpn-01``
+    name: str  # that is checked, without ``*.``
+    token: str  # the authority's text, in base64url
+    key_authorization: str  # the token, and the account that may answer (RFC 8555, 8.1)
 
     @property
     def dns_name(self) -> str:

@@ -22,9 +22,10 @@ from acme.client import ClientV2
 from cryptography import x509
 from josepy.jwk import JWKEC
 
+from ..tls.domain_names import is_address
 from .challenges import Challenge
 from .network import Network, failure_of
-from .options import ExternalAccount, is_address
+from .options import ExternalAccount
 from .problems import ERROR_PREFIX, AuthorityError, AuthorityProblem
 
 # Boulder validates within 10 s, and others tell with Retry-After.
@@ -85,15 +86,8 @@ class AuthorityClient:
     def __init__(
         self, directory_url: str, account_key: str, *, trusted: str | bool, deadline: float
     ) -> None:
-        """
-        Make a client; nothing is sent yet.
-
-        Args:
-            directory_url: Where the authority describes itself.
-            account_key: Of :func:`new_account_key`.
-            trusted: The roots for the directory's own certificate (:func:`.network.trusted_roots`).
-            deadline: When every request fails; monotonic seconds.
-        """
+        """Make a client; nothing is sent yet. From ``deadline`` on, every request fails."""
+        # ``trusted``: of `network.trusted_roots`, for the directory's own certificate.
         self._url = directory_url
         self._key = JWKEC.json_loads(account_key)
         self._network = Network(self._key, trusted=trusted, deadline=deadline)
@@ -108,7 +102,6 @@ class AuthorityClient:
         return self._network.server_time
 
     def open(self) -> Directory:
-        """Read the directory."""
         try:
             with self._problems():
                 directory = ClientV2.get_directory(self._url, self._network)

@@ -21,7 +21,6 @@ def is_account_key(text: str) -> bool:
 
 
 def new_key(key_type: str) -> bytes:
-    """Make a private key, in PEM."""
     if key_type.startswith("rsa"):
         return private_pem(rsa.generate_private_key(65537, int(key_type.removeprefix("rsa"))))
     curve = {"p256": ec.SECP256R1(), "p384": ec.SECP384R1()}[key_type]

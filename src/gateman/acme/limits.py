@@ -8,7 +8,8 @@ Source:
 from collections.abc import Iterable, Sequence
 
 from ..findings import acme as findings
-from .options import LETS_ENCRYPT, AcmeOptions, is_address
+from ..tls.domain_names import is_address
+from .options import LETS_ENCRYPT, AcmeOptions
 from .state import Attempt, CertificateState
 
 _HOUR, _DAY = 3600.0, 86_400.0  # seconds

@@ -82,7 +82,6 @@ class Network(ClientNetwork):
         return super().post(*args, **kwargs)
 
     def time_left(self) -> float:
-        """Return the seconds until the deadline."""
         left = self._deadline - time.monotonic()
         if left <= 0:
             raise DeadlinePassed

@@ -11,7 +11,7 @@ them to the process that orders.
 import hashlib
 import re
 import shlex
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field, fields, replace
 from ipaddress import IPv4Address, IPv6Address, ip_address
@@ -21,8 +21,8 @@ from urllib.parse import urlsplit
 
 from ..errors import ConfigError
 from ..listen import ListenAddress
-from ..options import is_path, is_positive, option
-from ..tls.domain_names import wire_name
+from ..options import check_names, is_path, is_positive, option
+from ..tls.domain_names import is_address, wire_name
 
 LETS_ENCRYPT = "https://acme-v02.api.letsencrypt.org/directory"
 LETS_ENCRYPT_STAGING = "https://acme-staging-v02.api.letsencrypt.org/directory"
@@ -197,16 +197,6 @@ def check_together(certificates: Iterable[AcmeOptions]) -> None:
             )
 
 
-def is_address(name: str) -> bool:
-    """Return whether a checked name is an IP address."""
-    try:
-        ip_address(name)
-    except ValueError:
-        return False
-    # The scope of a link-local address, which no certificate has.
-    return "%" not in name
-
-
 def challenge_server_name(name: str) -> str:
     """Return the SNI with which an authority checks a name (RFC 8737; RFC 8738, section 6)."""
     return ip_address(name).reverse_pointer if is_address(name) else name
@@ -236,9 +226,7 @@ def _mappings(value: object) -> list[Mapping[str, Any]]:
 
 def _one(values: Mapping[str, Any], where: str, folder: Path, default_storage: Path) -> AcmeOptions:
     known = [one.name for one in fields(AcmeOptions)]
-    for name in values:
-        if name not in known:
-            raise ConfigError.unknown(f"option of {where}", name, known)
+    check_names(f"option of {where}", values, known)
     given = {name: value for name, value in values.items() if value is not None}
     text = {
         name: _text(f"{where}.{name}", given.get(name, ""))
@@ -386,9 +374,8 @@ def _path(where: str, given: Mapping[str, Any], folder: Path) -> str:
     return str(folder / path)
 
 
-def _one_of(where: str, value: str, known: Iterable[str]) -> str:
-    if value not in known:
-        raise ConfigError.unknown(f"value of {where}", value, known)
+def _one_of(where: str, value: str, known: Collection[str]) -> str:
+    check_names(f"value of {where}", [value], known)
     return value
 
 
@@ -432,9 +419,7 @@ def _dns(where: str, value: object) -> DnsCommand | None:
         return None
     options: Mapping[str, Any] = value if isinstance(value, Mapping) else {"command": value}
     known = [one.name for one in fields(DnsCommand)]
-    for name in options:
-        if name not in known:
-            raise ConfigError.unknown(f"option of {where}", name, known)
+    check_names(f"option of {where}", options, known)
     command = options.get("command")
     try:
         words = shlex.split(command) if isinstance(command, str) else list(command or ())

@@ -54,23 +54,11 @@ def obtain(
     *,
     why_not_ready: WhyNotReady,
     has_http: bool,
-    clock: Callable[[], float],
-    without: Collection[str] = (),
-    replaces: str = "",
+    clock: Callable[[], float],  # seconds since 1970
+    without: Collection[str] = (),  # kinds that have failed; taken only if there is no other
+    replaces: str = "",  # the certificate that it is for, as RFC 9773 calls it
 ) -> Issued:
-    """
-    Order a certificate; raises AuthorityError, DnsCommandFailed or NotReady.
-
-    Args:
-        session: With the authority.
-        options: The names, the type of key, the profile.
-        storage: Where answers to challenges are put.
-        why_not_ready: Asked before the authority looks.
-        has_http: Whether HTTP-01 can be answered.
-        clock: Seconds since 1970.
-        without: Kinds of challenge that have failed; taken only if there is no other.
-        replaces: The certificate that it is for, as RFC 9773 calls it; empty for none.
-    """
+    """Order a certificate; raises AuthorityError, DnsCommandFailed or NotReady."""
     if options.profile and options.profile not in session.directory.profiles:
         known = ", ".join(session.directory.profiles) or "none"
         raise AuthorityError(

@@ -40,24 +40,14 @@ ERROR_PREFIX = "urn:ietf:params:acme:error:"
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class AuthorityProblem:
-    """
-    One answer.
-
-    Attributes:
-        kind: A type of RFC 8555, section 6.7, without its prefix, or one of ours:
-            ``unreachable``, ``untrusted``, ``noDirectory``, ``noChallenge``, ``unusable``,
-            ``clock`` (the detail is the difference), ``timedOut``, ``unintelligible``.
-        detail: What the authority, or the system, says; one line for people, bounded.
-        name: Which of the names it is about; empty for none.
-        challenge: How that name was checked; empty if it was not.
-        retry_at: When the authority wants to be asked again; seconds since 1970.
-    """
-
+    # A type of RFC 8555, section 6.7, without its prefix, or one of ours: ``unreachable``,
+    # ``untrusted``, ``noDirectory``, ``noChallenge``, ``unusable``, ``clock`` (the detail is the
+    # difference), ``timedOut``, ``unintelligible``.
     kind: str
-    detail: str = ""
-    name: str = ""
-    challenge: str = ""
-    retry_at: float | None = None
+    detail: str = ""  # for people: one line, bounded
+    name: str = ""  # which of the names it is about; empty for none
+    challenge: str = ""  # how that name was checked; empty if it was not
+    retry_at: float | None = None  # when to ask again; seconds since 1970
 
 
 class AuthorityError(Exception):
@@ -111,20 +101,11 @@ def finding_of(
     problem: AuthorityProblem,
     options: AcmeOptions,
     *,
-    directory: str,
+    directory: str,  # the URL of the authority
     account_path: str = "",
-    issuer: str = "",
+    issuer: str = "",  # the authority's name in CAA records; empty if it does not say
 ) -> Finding:
-    """
-    Say what a problem means here, and what to do.
-
-    Args:
-        problem: It.
-        options: The certificate that it is about.
-        directory: The URL of the authority.
-        account_path: Where the account is kept.
-        issuer: The authority's name in CAA records; empty if it does not say.
-    """
+    """Say what a problem with a certificate means here, and what to do."""
     declaration = _DECLARATIONS.get(problem.kind, ACME_AUTHORITY_FAILED)
     if problem.challenge == DNS_01:
         declaration = _OF_RECORDS.get(problem.kind, declaration)

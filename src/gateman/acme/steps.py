@@ -79,15 +79,8 @@ class CertificateSteps:
     def __init__(
         self, options: AcmeOptions, others: Sequence[AcmeOptions], surroundings: Surroundings
     ) -> None:
-        """
-        Name it.
-
-        Args:
-            options: It.
-            others: The other certificates of the same authority, for its limits.
-            surroundings: The run that it is part of.
-        """
         self._options = options
+        # The other certificates of the same authority, for its limits.
         self._others = others
         self._run = surroundings
         self._storage = surroundings.storage

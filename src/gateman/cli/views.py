@@ -1,7 +1,7 @@
 """
 The output of ``status`` and ``connections``: an answer of the master in, lines out.
 
-:mod:`gateman.master.control` describes the answers.
+:mod:`gateman.master.control_requests` describes the answers.
 """
 
 from collections import Counter

@@ -43,7 +43,6 @@ class Allow:
     presence: bool | None = None
 
     def __post_init__(self) -> None:
-        """Check the values."""
         if self.expires_in is not None and not is_positive(self.expires_in, MAX_SECONDS):
             raise ConfigError(
                 f"Allow(expires_in={self.expires_in!r}) cannot work",

@@ -12,7 +12,7 @@ from ..cluster.names import MAX_NAME_SIZE, PERSONAL
 from ..cluster.patterns import Patterns
 from ..errors import ConfigError
 from ..history.base import HistoryLimits
-from ..options import fixed, is_positive, option
+from ..options import check_flag, check_names, fixed, is_positive, option
 
 NOBODY = ""
 SUBSCRIBERS = "subscribers"
@@ -97,13 +97,8 @@ class Channel:
     )
 
     def __post_init__(self) -> None:
-        """Check the values."""
         for name in ("subscribe", "recover", "join_leave"):
-            if not isinstance(getattr(self, name), bool):
-                raise ConfigError(
-                    f"Channel.{name}={getattr(self, name)!r} is neither True nor False",
-                    "write one of them",
-                )
+            check_flag(f"Channel.{name}", getattr(self, name))
         for name in ("publish", "history", "presence"):
             object.__setattr__(self, name, _permission(name, getattr(self, name)))
         size = self.history_size
@@ -165,7 +160,6 @@ class ChannelRules:
         self._patterns = Patterns(self._declared)
 
     def options_of(self, channel: str) -> Channel:
-        """Get the options of a channel."""
         return self._patterns.get(channel) or DEFAULT
 
     def kept(self) -> dict[str, HistoryLimits | None]:
@@ -219,9 +213,7 @@ def check_patterns(value: object) -> dict[str, Channel]:
 def _options(pattern: str, options: object) -> Channel:
     if isinstance(options, Mapping):
         known = {declared.name for declared in fields(Channel)}
-        for name in options:
-            if name not in known:
-                raise ConfigError.unknown(f"option of the channel {pattern!r}", name, known)
+        check_names(f"option of the channel {pattern!r}", options, known)
         options = Channel(**options)
     if not isinstance(options, Channel):
         raise ConfigError(

@@ -169,7 +169,6 @@ class ClientSession:
     # Commands
 
     def receive(self, frame: str | bytes, now: float) -> list[Action]:
-        """Take a message of the client."""
         if self.state is State.CLOSED:
             return []
         try:
@@ -442,7 +441,6 @@ class ClientSession:
         return [Close(*sdk_close(int(code), reason))]
 
     def closed(self) -> None:
-        """Take note that the connection has ended."""
         self.state = State.CLOSED
         self._pending.clear()
         self._asked.clear()

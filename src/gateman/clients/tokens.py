@@ -5,7 +5,7 @@ PyJWT checks signatures. The key alone says which algorithms are valid: a secret
 public key what it is made for, and no key what only the token's header asks for.
 """
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, fields
 from typing import Any
 from urllib.parse import urlsplit
@@ -14,7 +14,7 @@ import msgspec
 from msgspec import Raw, Struct
 
 from ..errors import ConfigError, TokenError
-from ..options import fixed, option
+from ..options import check_names, fixed, option
 
 _HMAC_SIZES = {"HS256": 32, "HS384": 48, "HS512": 64}  # bytes of a secret; RFC 7518, 3.2
 _RSA = ("RS256", "RS384", "RS512")
@@ -87,10 +87,7 @@ class Tokens:
             raise ConfigError(
                 "tokens= is neither Tokens nor a mapping", "write tokens={'secret': …}"
             )
-        known = {declared.name for declared in fields(cls)}
-        for name in value:
-            if name not in known:
-                raise ConfigError.unknown("option of tokens", name, known)
+        check_names("option of tokens", value, {declared.name for declared in fields(cls)})
         return cls(**value)
 
     def __post_init__(self) -> None:
@@ -102,10 +99,10 @@ class Tokens:
                 raise ConfigError(f"tokens.{name} is not a text", "give it as str")
         if isinstance(self.algorithms, str):
             raise ConfigError("tokens.algorithms is a text", f"write [{self.algorithms!r}]")
+        if not isinstance(self.algorithms, Iterable):
+            raise ConfigError("tokens.algorithms is not a list", "write ['HS256']")
         object.__setattr__(self, "algorithms", tuple(self.algorithms))
-        for algorithm in self.algorithms:
-            if algorithm not in ALGORITHMS:
-                raise ConfigError.unknown("algorithm of tokens", algorithm, ALGORITHMS)
+        check_names("algorithm of tokens", self.algorithms, ALGORITHMS)
         sources = [self.secret, self.public_key, self.jwks_url]
         if sum(source is not None for source in sources) != 1:
             raise ConfigError(

@@ -13,11 +13,11 @@ from typing import TYPE_CHECKING, Any, ClassVar, Never, TypeVar
 from ..cluster.names import check_topic
 from ..entry_point import check_call
 from ..errors import ConfigError
-from ..options import Timeouts, option
-from . import checks, environment, outgoing
+from ..options import Timeouts, check_flag, option
+from . import checks, environment
 from .callbacks import check
 from .outgoing import Headers, OutgoingConnection
-from .schedule import Interval, Job, Schedule, check_function, check_interval, check_once, cron
+from .schedule import Interval, Job, Schedule, check_function, check_interval, cron
 from .schema import Configurable, Converted
 from .service import ServiceOptions
 
@@ -182,7 +182,7 @@ class BaseWorker(Configurable):
         """
         if seconds is None or callable(seconds):
             raise ConfigError("every was given no interval", "write @worker.every(60)")
-        check_once(once)
+        check_flag("once", once)
         check_interval(seconds, is_once=once)
 
         def declare(function: Scheduled) -> Scheduled:
@@ -231,7 +231,7 @@ class BaseWorker(Configurable):
         """
         if expression is None or callable(expression):
             raise ConfigError("cron was given no expression", 'write @worker.cron("*/5 * * * *")')
-        check_once(once)
+        check_flag("once", once)
         schedule = cron(expression, timezone)
 
         def declare(function: Scheduled) -> Scheduled:
@@ -302,9 +302,9 @@ class BaseWorker(Configurable):
             them handle its messages. What the server sends in between is lost, unless it
             repeats it.
         """
-        made = outgoing.declare(
+        made = OutgoingConnection(
             url,
-            {"on_message": on_message, "on_open": on_open, "on_close": on_close},
+            callbacks={"on_message": on_message, "on_open": on_open, "on_close": on_close},
             once=once,
             headers=headers,
             subprotocols=subprotocols,

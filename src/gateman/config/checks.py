@@ -15,7 +15,7 @@ from ..errors import ConfigError
 from ..http.origins import parse_origin
 from ..http.response import is_token
 from ..listen import ListenAddress
-from ..options import Limits, SlowConsumer, Timeouts
+from ..options import Limits, SlowConsumer, Timeouts, check_flag
 from ..websocket.deflate import Deflate
 from .callbacks import is_async, label, unsuitable_signature
 from .schema import Option
@@ -250,7 +250,7 @@ def client_protocol(option: Option, value: object) -> str | None:
 
 
 def channels(_option: Option, value: Any) -> Any:
-    if not value:
+    if value is None:
         return {}
     # Imported here: a worker without channels does not need it.
     from ..clients.channel import check_patterns
@@ -288,9 +288,7 @@ def compression(_option: Option, value: object) -> Deflate | None:
 
 
 def yes_or_no(option: Option, value: object) -> bool:
-    if not isinstance(value, bool):
-        raise ConfigError(f"{option.name}={value!r} is neither True nor False", "write one of them")
-    return value
+    return check_flag(option.name, value)
 
 
 def one_of(*choices: str) -> Callable[[Option, object], str]:

@@ -14,7 +14,7 @@ from urllib.parse import SplitResult, urlsplit
 from ..connection_interfaces import SendResult
 from ..errors import ConfigError, WrongThread
 from ..http.response import is_token
-from ..options import is_positive
+from ..options import check_flag, is_positive
 from ..websocket.close import check_close
 from .callbacks import check, label, unsuitable_signature
 
@@ -69,26 +69,27 @@ class OutgoingConnection:
 
     def __init__(
         self,
-        url: str,
+        url: object,
         *,
+        callbacks: Mapping[str, Callable[..., Any] | None],
         once: bool,
         headers: Headers | None,
-        subprotocols: tuple[str, ...],
-        tls: "SSLContext | bool",
+        subprotocols: Sequence[str],
+        ssl: "SSLContext | bool | None",
         uses_proxy: bool,
         max_message_size: int,
         max_send_buffer_size: int,
         open_timeout: float,
         max_delay: float,
     ) -> None:
-        self.url = url
+        parts = parse(url)
+        self.url = parts.geturl()
         self.once = once
         self.reconnects = 0
         self.callbacks: dict[str, Callable[..., Any]] = {}
         # For gateman's own modules.
         self.headers = headers
         self.subprotocols = subprotocols
-        self.tls = tls
         self.uses_proxy = uses_proxy
         self.max_message_size = max_message_size
         self.max_send_buffer_size = max_send_buffer_size
@@ -96,6 +97,44 @@ class OutgoingConnection:
         self.max_delay = max_delay
         self.link: OutgoingLink | None = None
         self.thread = 0  # of the link
+        self._check(parts.scheme, ssl)
+        self.tls = _tls(ssl, is_wanted=parts.scheme == "wss")
+        for name, function in callbacks.items():
+            if function is not None:
+                setattr(self, name, function)
+
+    def _check(self, scheme: str, ssl: object) -> None:
+        named = f"connect({redacted(self.url)!r})"
+        is_websocket = scheme in WEBSOCKET_SCHEMES
+        if not is_websocket and (self.headers or self.subprotocols):
+            raise ConfigError(
+                f"{named}: headers and subprotocols are for ws:// and wss://", "leave them out"
+            )
+        if not (callable(self.headers) and unsuitable_signature(self.headers, ()) is None):
+            check_headers(self.headers)
+        offered = self.subprotocols
+        if not isinstance(offered, (list, tuple)) or not all(map(_is_name, offered)):
+            raise ConfigError(
+                f"subprotocols={offered!r} are not names of subprotocols",
+                'write a list of names: ["v2.feed", "v1.feed"]',
+            )
+        check_flag("once", self.once)
+        check_flag("proxy", self.uses_proxy)
+        if is_websocket and find_spec("websockets") is None:
+            raise ConfigError(
+                f"{named} needs the package websockets",
+                'install it: pip install "gateman[client]"',
+            )
+        if scheme == "ws" and ssl:
+            raise ConfigError(f"{named} has ssl", "write wss:// for TLS")
+        for name in ("max_message_size", "max_send_buffer_size", "open_timeout", "max_delay"):
+            value = getattr(self, name)
+            is_size = name.endswith("_size")
+            if not is_positive(value, 1e10) or (is_size and not isinstance(value, int)):
+                kind = "whole number of bytes" if is_size else "positive number"
+                raise ConfigError(
+                    f"{named}: {name}={value!r} is not a {kind}", "correct it, or leave it out"
+                )
 
     def __setattr__(self, name: str, value: Any) -> None:
         """Declare a callback by assignment, as of a worker; this replaces the function."""
@@ -199,79 +238,6 @@ class OutgoingConnection:
             )
         self.callbacks[name] = function
         return function
-
-
-def declare(
-    url: object,
-    callbacks: Mapping[str, Callable[..., Any] | None],
-    *,
-    once: bool,
-    headers: Headers | None,
-    subprotocols: Sequence[str],
-    ssl: "SSLContext | bool | None",
-    uses_proxy: bool,
-    max_message_size: int,
-    max_send_buffer_size: int,
-    open_timeout: float,
-    max_delay: float,
-) -> OutgoingConnection:
-    """Check what :meth:`gateman.Worker.connect` got."""
-    parts = parse(url)
-    is_websocket = parts.scheme in WEBSOCKET_SCHEMES
-    named = f"connect({redacted(parts.geturl())!r})"
-    if not is_websocket and (headers or subprotocols):
-        raise ConfigError(
-            f"{named}: headers and subprotocols are for ws:// and wss://", "leave them out"
-        )
-    if not (callable(headers) and unsuitable_signature(headers, ()) is None):
-        check_headers(headers)
-    if not isinstance(subprotocols, (list, tuple)) or not all(map(_is_name, subprotocols)):
-        raise ConfigError(
-            f"subprotocols={subprotocols!r} are not names of subprotocols",
-            'write a list of names: ["v2.feed", "v1.feed"]',
-        )
-    for name, is_on in {"once": once, "proxy": uses_proxy}.items():
-        if not isinstance(is_on, bool):
-            raise ConfigError(f"{name}={is_on!r} is neither True nor False", "write one of them")
-    if is_websocket and find_spec("websockets") is None:
-        raise ConfigError(
-            f"{named} needs the package websockets",
-            'install it: pip install "gateman[client]"',
-        )
-    if parts.scheme == "ws" and ssl:
-        raise ConfigError(f"{named} has ssl", "write wss:// for TLS")
-    for name, value in {
-        "max_message_size": max_message_size,
-        "max_send_buffer_size": max_send_buffer_size,
-        "open_timeout": open_timeout,
-        "max_delay": max_delay,
-    }.items():
-        if not is_positive(value, 1e10):
-            raise ConfigError(
-                f"{named}: {name}={value!r} is not a positive number",
-                "correct it, or leave it out",
-            )
-        if name.endswith("_size") and not isinstance(value, int):
-            raise ConfigError(
-                f"{named}: {name}={value!r} is not a whole number of bytes",
-                "correct it, or leave it out",
-            )
-    made = OutgoingConnection(
-        parts.geturl(),
-        once=once,
-        headers=headers,
-        subprotocols=tuple(subprotocols),
-        tls=_tls(ssl, is_wanted=parts.scheme == "wss"),
-        uses_proxy=uses_proxy,
-        max_message_size=max_message_size,
-        max_send_buffer_size=max_send_buffer_size,
-        open_timeout=open_timeout,
-        max_delay=max_delay,
-    )
-    for name, function in callbacks.items():
-        if function is not None:
-            setattr(made, name, function)
-    return made
 
 
 def _is_name(value: object) -> bool:

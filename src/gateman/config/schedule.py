@@ -29,11 +29,6 @@ def check_interval(seconds: object, *, is_once: bool = False) -> None:
         )
 
 
-def check_once(once: object) -> None:
-    if not isinstance(once, bool):
-        raise ConfigError(f"once={once!r} is neither True nor False", "write one of them")
-
-
 def check_function(function: object, args: tuple[Any, ...] = ()) -> None:
     """Check that a timer can call a function with the arguments, more than once."""
     if inspect.iscoroutine(function):

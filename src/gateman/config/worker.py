@@ -279,35 +279,31 @@ def settings_of(worker: Worker, *, now: float) -> "WorkerSettings":
 
     listen = ListenAddress.parse(worker.listen)
     acme = certificates_of(worker)
+    _check_paths(worker)
     _check_http(worker)
     _check_client_protocol(worker)
-    return WorkerSettings(
-        name=worker.name,
-        listen=listen,
-        contexts=_contexts(worker, acme, now),
-        acme=acme,
-        limits=worker.limits,
-        timeouts=worker.timeouts,
-        trusted_proxies=TrustedProxies(
-            DEFAULT if worker.trusted_proxies is None else worker.trusted_proxies
-        ),
-        allowed_origins=worker.allowed_origins,
-        subprotocols=worker.subprotocols,
-        health_path=worker.health_path,
-        live_path=worker.live_path,
-        has_test_page=worker.test_page,
-        slow_consumer=worker.slow_consumer,
-        compression=worker.compression,
-        requires_proxy=worker.proxy_protocol == "required",
-        http=worker.http,
-        http_root_path=worker.http_root_path,
-        api_key=worker.api_key,
-        protocol=_protocol_of(worker, listen),
-        client_protocol=worker.client_protocol,
-        client_limits=worker.client_limits,
-        tokens=worker.tokens,
-        channels=worker.channels,
-    )
+    proxies = DEFAULT if worker.trusted_proxies is None else worker.trusted_proxies
+    # Those that differ from the options of the same name, or have none.
+    made: dict[str, Any] = {
+        "listen": listen,
+        "contexts": _contexts(worker, acme, now),
+        "acme": acme,
+        "trusted_proxies": TrustedProxies(proxies),
+        "requires_proxy": worker.proxy_protocol == "required",
+        "protocol": _protocol_of(worker, listen),
+    }
+    same = {
+        name: getattr(worker, name) for name in WorkerSettings.__struct_fields__ if name not in made
+    }
+    return WorkerSettings(**made, **same)
+
+
+def _check_paths(worker: Worker) -> None:
+    if worker.health_path is not None and worker.health_path == worker.live_path:
+        raise ConfigError(
+            f"worker {worker.name!r} has {worker.health_path!r} as health_path and as live_path",
+            "give each a path of its own, or leave one of them out",
+        )
 
 
 def _check_client_protocol(worker: Worker) -> None:
@@ -429,8 +425,7 @@ def _contexts(worker: Worker, acme: "tuple[AcmeOptions, ...]", now: float) -> "T
         from ..tls.contexts import TlsContexts
 
         if acme:
-            from ..acme.declared_files import check_files
-            from ..acme.serving import issued_certificates
+            from ..acme.serving import check_files, issued_certificates
 
             check_files(acme)
             of_files = {name: value for name, value in (options or {}).items() if name != "acme"}

@@ -8,12 +8,10 @@ again; it knows nothing of ACME itself. :mod:`.certificate_main` is its program.
 import logging
 import os
 import subprocess
-import sys
 import tempfile
 import time
 from collections import Counter, deque
 from collections.abc import Callable, Iterable, Sequence
-from pathlib import Path
 from typing import IO
 
 import msgspec
@@ -26,8 +24,7 @@ from ..acme.state import CertificateStatus
 from ..findings.acme import ACME_PROCESS_FAILED
 from ..log import logger
 from .privileges import Identity
-from .script import interpreter_options
-from .spawn import signals_blocked
+from .spawn import end, not_started, program, signals_blocked
 
 # A report that says "at once", or nothing for years, is not believed.
 _MIN_PAUSE, _MAX_PAUSE = 1.0, 86_400.0  # seconds
@@ -108,8 +105,7 @@ class CertificateProcess:
         try:
             self._start(now)
         except OSError as error:
-            how = f"cannot be started ({(error.strerror or str(error)).lower()})"
-            logger.error("%s", ACME_PROCESS_FAILED.found(how=how).line)
+            logger.error("%s", ACME_PROCESS_FAILED.found(how=not_started(error)).line)
             self._ended(None, now)
 
     def _start(self, now: float) -> None:
@@ -178,11 +174,7 @@ class CertificateProcess:
         if self._process is None:
             return
         self._process.terminate()
-        try:
-            self._process.wait(_STOP_TIMEOUT)
-        except subprocess.TimeoutExpired:
-            self._process.kill()
-            self._process.wait()
+        end(self._process, _STOP_TIMEOUT)
         if self._report is not None:
             self._report.close()
 
@@ -199,11 +191,5 @@ def _memory() -> IO[bytes]:
 
 
 def _command(identity: Identity | None) -> list[str]:
-    root = str(Path(__file__).parents[2])
-    # As the router's: not -m, and -P.
-    code = (
-        f"import sys; sys.path.append({root!r});"
-        " from gateman.master.certificate_main import main; sys.exit(main())"
-    )
     user = [] if identity is None else [msgspec.json.encode(identity).decode()]
-    return [sys.executable, *interpreter_options(sys.orig_argv), "-P", "-c", code, *user]
+    return program("from gateman.master.certificate_main import main; sys.exit(main())", *user)

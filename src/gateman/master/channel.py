@@ -27,31 +27,28 @@ Nonce = Annotated[str, Meta(pattern=r"\A[0-9a-f]{32}\Z")]
 
 
 class Report(TypedDict):
-    """The state of a process; see :mod:`gateman.master.control`."""
-
-    memory: _Count  # bytes
+    memory: _Count  # resident, in bytes
     connections: _Count
-    messages: _Count
-    qps: float
-    send_fail: _Count
+    messages: _Count  # received
+    qps: float  # messages received per second, in the last 5 seconds
+    send_fail: _Count  # messages dropped
     timers: _Count
-    lag: float  # seconds
+    lag: float  # the longest delay of its event loop in the last 5 seconds, in seconds
+    # By cause, such as dropped messages and refused clients; and those of the hub.
     counts: Annotated[dict[_Text, _Count], Meta(max_length=1024)]
     hub: Annotated[dict[_Text, _Count], Meta(max_length=1024)]
-    certificate_days: int | None
+    certificate_days: int | None  # until the first of its certificates expires
 
 
 class ConnectionReport(TypedDict):
-    """The state of a connection; see :mod:`gateman.master.control`."""
-
     id: int
-    client: _Text
-    proxy: _Text | None
+    client: _Text  # address and port
+    proxy: _Text | None  # the address of its proxy
     state: _Text
-    unsent: _Count  # bytes
-    received: _Count | None  # bytes
-    sent: _Count | None  # bytes
-    messages: _Count
+    unsent: _Count  # bytes in the send buffer
+    received: _Count | None  # bytes on the wire, with TLS; None if the system does not count them
+    sent: _Count | None
+    messages: _Count  # received
     age: float | None  # seconds
     uid: _Text | None
 
@@ -59,18 +56,18 @@ class ConnectionReport(TypedDict):
 class ArrivalReport(TypedDict):
     """How one of the doctor's handshakes arrived; see :mod:`gateman.net.arrivals`."""
 
-    carriers: Annotated[list[_Text], Meta(max_length=8)]
-    begins_with: _Text
+    carriers: Annotated[list[_Text], Meta(max_length=8)]  # field, query or key have the nonce
+    begins_with: _Text  # http, or proxy for a PROXY header that was not expected
     method: _Text
     path: _Text
     version: _Text
-    fields: Annotated[dict[_Text, _Text], Meta(max_length=32)]
+    fields: Annotated[dict[_Text, _Text], Meta(max_length=32)]  # those that proxies change
     peer: _Text
     is_trusted: bool
-    source: _Text | None
+    source: _Text | None  # that a PROXY header names
     is_tls: bool
-    status: int | None
-    causes: Annotated[list[_Text], Meta(max_length=32)]
+    status: int | None  # of the answer; None without one
+    causes: Annotated[list[_Text], Meta(max_length=32)]  # as in the counts of a report
 
 
 class CauseReport(TypedDict):

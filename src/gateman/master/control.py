@@ -3,7 +3,7 @@ The control socket, by which commands talk to a running master: one line of JSON
 
 A command connects to the control socket of its script (:mod:`gateman.master.runtime_files`),
 writes one request, and reads one answer. Only the socket's owner can connect (0600). A request has
-at most 4 KiB. :mod:`.control_requests` declares the messages as classes.
+at most 4 KiB. :mod:`.control_requests` describes the messages.
 
 Wire format:
     ::
@@ -11,83 +11,6 @@ Wire format:
         {"command": "status"}\n                          →
         ← {"ok": true, ...}\n                            or
         ← {"ok": false, "error": "one sentence."}\n
-
-Commands:
-    ``status``
-        The answer comes within 100 ms; for busy processes with their latest heartbeat's values.
-
-        ``master``
-            ``pid``, ``script``; ``state`` (``starting``, ``running``, ``reloading``,
-            ``stopping``); ``uptime`` in seconds; ``started_time`` in seconds since 1970.
-        ``workers``
-            A list: ``name``, ``listen`` (such as ``wss://0.0.0.0:8282``, or ``-`` for a business
-            worker), ``count``.
-        ``slots``
-            A list, in order:
-
-            * ``worker``: the name; ``listen``; ``slot``: 0 to ``count - 1``;
-            * ``state``: ``starting``, ``running``, ``waiting`` (the next process starts in
-              ``respawn_in`` seconds) or ``given_up``;
-            * ``restarts``: how many ended processes were replaced;
-            * ``last_exit``: how the last failed process ended, and ``last_lines``: the end of its
-              standard error; ``null`` and empty if none has failed;
-            * ``processes``: usually one; more while a process is being replaced:
-
-              * ``pid``; ``uptime`` in seconds;
-              * ``status``: ``idle`` (it answered just now), ``busy`` (it did not), ``starting``,
-                ``draining`` or ``stopped`` (by SIGSTOP);
-              * and, ``null`` before the first heartbeat: ``memory``, resident, in bytes;
-                ``connections``; ``messages`` received; ``qps``, messages received per second in
-                the last 5 seconds; ``send_fail``, messages dropped; ``timers``; ``lag``, the
-                longest delay of its event loop in the last 5 seconds, in seconds; ``counts`` by
-                cause, such as dropped messages and refused clients; ``hub``, the hub's counts;
-                ``certificate_days``, until the first of its certificates expires.
-        ``certificates``
-            A list of those that ``acme`` orders, if there are any, as of the last look:
-            :class:`gateman.acme.state.CertificateStatus`.
-
-    ``connections``
-        ``limit``: how many connections of each process are listed; 1000 by default.
-
-        ``connections`` is a list: ``pid``, ``worker``, ``slot``; ``id``; ``client`` (address and
-        port), ``proxy`` (the address of its proxy, or ``null``); ``state``; ``unsent``, bytes in
-        the send buffer; ``received`` and ``sent``, bytes on the wire including TLS, ``null`` if
-        the system does not count them; ``messages`` received; ``age`` in seconds; ``uid``, or
-        ``null``. ``total`` counts all connections; ``silent`` lists the pids that did not answer.
-
-    ``renew``
-        ``name``: one of a certificate's names; empty for all that ``acme`` orders.
-
-        The answer comes when the orders have ended: ``lines`` of the log, and ``certificates`` as
-        in ``status``, of the ordered ones.
-
-    ``stop``
-        ``graceful`` may be true. The answer (with ``pid``) comes at once; the master closes the
-        connection when it has ended.
-
-    ``reload``
-        ``gently`` may be true: a slot waits until the previous one has drained. ``all`` may be
-        true: also replace the processes of workers that are not reloadable. The answer comes when
-        every slot has its new process, or the reload has failed.
-
-    ``bus``
-        ``bus`` is the bus of the service: a URL, or a mapping with a ``url`` and options; ``null``
-        if the service has none.
-
-    ``hangup``
-        Re-read certificates and reopen logs, as SIGHUP does.
-
-    ``arrivals``
-        ``nonce``: 32 hexadecimal digits in the doctor's handshakes. The processes record such
-        handshakes from the first request on, until 30 seconds after the last one.
-
-        ``arrivals`` is a list: ``pid``, ``worker``; ``carriers`` (``field``, ``query``, ``key``:
-        where the nonce was); ``begins_with`` (``http``, or ``proxy`` for a PROXY header that was
-        not expected); ``method``, ``path``, ``version``, and the ``fields`` that proxies change;
-        ``peer``, whether it ``is_trusted``, the ``source`` that a PROXY header names; ``is_tls``;
-        ``status``, that of the answer, ``null`` without one; ``causes``, as ``counts`` has them.
-        ``causes`` tells what went wrong meanwhile, with the nonce or without: ``pid``,
-        ``worker``, ``cause``, ``count``, ``message``. ``silent`` is as above.
 """
 
 import contextlib
@@ -294,7 +217,6 @@ class ControlConnection:
         raise CommandError(outcome.get("error", "the master refused").removesuffix("."))
 
     def wait_for_end(self) -> None:
-        """Wait until the master has ended."""
         with contextlib.suppress(OSError):
             while self._file.read(1):
                 pass

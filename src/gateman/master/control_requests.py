@@ -1,5 +1,5 @@
 """
-Requests and answers of the control socket, which :mod:`.control` describes. PURE.
+Requests and answers of the control socket, whose form :mod:`.control` describes. PURE.
 
 Both sides validate each message completely.
 """
@@ -19,7 +19,7 @@ DEFAULT_LIMIT = 1000
 
 
 class GetStatus(Struct, tag_field="command", tag="status"):
-    pass
+    """Answered within 100 ms, for busy processes with the values of their latest heartbeat."""
 
 
 class ListConnections(Struct, tag_field="command", tag="connections"):
@@ -27,12 +27,16 @@ class ListConnections(Struct, tag_field="command", tag="connections"):
 
 
 class Stop(Struct, tag_field="command", tag="stop"):
+    """Answered at once; the master closes the connection when it has ended."""
+
     graceful: bool = False
 
 
 class Reload(Struct, tag_field="command", tag="reload"):
-    gently: bool = False
-    all: bool = False
+    """Answered when every slot has its new process, or the reload has failed."""
+
+    gently: bool = False  # a slot waits until the previous one has drained
+    all: bool = False  # also the workers that are not reloadable
 
 
 class GetBus(Struct, tag_field="command", tag="bus"):
@@ -40,14 +44,18 @@ class GetBus(Struct, tag_field="command", tag="bus"):
 
 
 class HangUp(Struct, tag_field="command", tag="hangup"):
-    pass
+    """Re-read certificates and reopen logs, as SIGHUP does."""
 
 
 class GetArrivals(Struct, tag_field="command", tag="arrivals"):
+    """Processes record these handshakes from the first request until 30 s after the last one."""
+
     nonce: Nonce
 
 
 class RenewCertificates(Struct, tag_field="command", tag="renew"):
+    """Answered when the orders have ended."""
+
     name: str = ""  # a name of the certificate; empty for all of them
 
 
@@ -73,12 +81,12 @@ class StopAnswer(ControlAnswer):
 
 
 class BusAnswer(ControlAnswer):
-    bus: str | dict[str, Any] | None
+    bus: str | dict[str, Any] | None  # a URL, or a mapping with a ``url`` and options
 
 
 class RenewAnswer(ControlAnswer):
-    lines: list[str]
-    certificates: list[dict[str, Any]]
+    lines: list[str]  # of the log
+    certificates: list[dict[str, Any]]  # as in `StatusAnswer`, the ordered ones
 
 
 class ListedConnection(ConnectionReport):
@@ -89,8 +97,8 @@ class ListedConnection(ConnectionReport):
 
 class ListAnswer(ControlAnswer):
     connections: list[ListedConnection]
-    total: int
-    silent: list[int]
+    total: int  # of all connections
+    silent: list[int]  # the pids that did not answer
 
 
 class ListedArrival(ArrivalReport):
@@ -105,35 +113,37 @@ class ListedCause(CauseReport):
 
 class ListArrivalsAnswer(ControlAnswer):
     arrivals: list[ListedArrival]
-    causes: list[ListedCause]
+    causes: list[ListedCause]  # what went wrong meanwhile, with the nonce or without
     silent: list[int]
 
 
 class MasterStatus(TypedDict):
     pid: int
     script: str
-    state: str
+    state: str  # starting, running, reloading or stopping
     uptime: float  # seconds
     started_time: float  # seconds since 1970
 
 
 class WorkerStatus(TypedDict):
     name: str
-    listen: str
+    listen: str  # such as ``wss://0.0.0.0:8282``, or ``-`` for a business worker
     count: int
 
 
 class ProcessStatus(TypedDict):
+    """What is ``None`` before the first heartbeat is described by :class:`.channel.Report`."""
+
     pid: int
-    status: str
+    status: str  # idle (it answered just now), busy, starting, draining, or stopped (by SIGSTOP)
     uptime: float  # seconds
-    memory: int | None  # bytes
+    memory: int | None
     connections: int | None
     messages: int | None
     qps: float | None
     send_fail: int | None
     timers: int | None
-    lag: float | None  # seconds
+    lag: float | None
     counts: dict[str, int] | None
     hub: dict[str, int] | None
     certificate_days: int | None
@@ -143,16 +153,17 @@ class SlotStatus(TypedDict):
     worker: str
     listen: str
     slot: int
-    state: str
+    state: str  # starting, running, waiting (for `respawn_in`) or given_up
     respawn_in: float | None  # seconds
-    restarts: int
-    last_exit: str | None
-    last_lines: list[str]
-    processes: list[ProcessStatus]
+    restarts: int  # how many ended processes were replaced
+    last_exit: str | None  # how the last failed process ended
+    last_lines: list[str]  # the end of its standard error
+    processes: list[ProcessStatus]  # usually one; more while a process is being replaced
 
 
 class StatusAnswer(ControlAnswer):
     master: MasterStatus
     workers: list[WorkerStatus]
-    slots: list[SlotStatus]
+    slots: list[SlotStatus]  # in order
+    # Those by ``acme``, as of the last look: see :class:`gateman.acme.state.CertificateStatus`.
     certificates: NotRequired[list[dict[str, Any]]]

@@ -36,8 +36,7 @@ from .router_process import RouterProcess
 from .runtime_files import RuntimeFiles
 from .script import Script
 from .sd_notify import Notifier
-from .selector_loop import run_once
-from .signal_wakeup import wake_on_signals
+from .selector_loop import run_once, wake_on_signals
 from .spawn import STACK_SIGNAL, ChildProcess, spawn
 from .status import StatusQueries
 from .stderr_relay import StderrRelay
@@ -76,6 +75,7 @@ class Master:
         self._runtime_files = runtime_files
         self._router = router
         self._orders = orders
+        self._programs = [one for one in (orders, router) if one is not None]
         self._log_file = log_file
         self._is_detached = is_detached
         self._on_serving = on_serving
@@ -106,11 +106,7 @@ class Master:
         found += [fd for one in self._listeners for fds in one.descriptors for fd in fds]
         # The relay watches standard error; a child keeps its own.
         found += [key.fd for key in self._selector.get_map().values() if key.fd != _STDERR]
-        if self._router is not None:
-            found += self._router.descriptors
-        if self._orders is not None:
-            found += self._orders.descriptors
-        return found
+        return found + [fd for one in self._programs for fd in one.descriptors]
 
     def run(self) -> ExitCode | int:
         """Run the service until it is stopped; return the exit code."""
@@ -120,14 +116,11 @@ class Master:
         restorer = FileRestorer(self._runtime_files, control, self._router, self._listeners)
         if self._metrics is not None:
             self._metrics.open(
-                self._selector,
-                self._queries,
-                self._supervisor,
-                self._children,
-                self._orders,
+                self._selector, self._queries, self._supervisor, self._children, self._orders
             )
         with wake_on_signals(self._selector, self._handle_signals):
             if self._router is not None:
+                # First: processes connect to it.
                 self._router.tick(time.monotonic())
             self._handle_event(events.Started())
             while self._exit_code is None:
@@ -138,16 +131,12 @@ class Master:
                     self._metrics.end_overdue()
                 self._notify_watchdog()
                 restorer.check()
-                if self._router is not None:
-                    self._router.tick(time.monotonic())
-                if self._orders is not None:
-                    self._orders.tick(time.monotonic())
+                for program in self._programs:
+                    program.tick(time.monotonic())
         for listeners in self._listeners:
             listeners.close()
-        if self._orders is not None:
-            self._orders.close()
-        if self._router is not None:
-            self._router.close()
+        for program in self._programs:
+            program.close()
         if self._metrics is not None:
             self._metrics.close()
         self._stderr_relay.close()
@@ -159,19 +148,14 @@ class Master:
         return self._exit_code
 
     def _select_timeout(self, files_due_at: float) -> float:
-        deadlines = [files_due_at, *self._queries.deadlines]
+        deadlines = [files_due_at, *self._queries.deadlines, self._supervisor.next_at()]
+        deadlines += [one.due_at for one in self._programs]
         if self._metrics is not None:
             deadlines += self._metrics.deadlines
         if self._notifier.alive_interval is not None:
             deadlines.append(self._watchdog_at)
-        if self._router is not None and self._router.due_at is not None:
-            deadlines.append(self._router.due_at)
-        if self._orders is not None and self._orders.due_at is not None:
-            deadlines.append(self._orders.due_at)
-        next_at = self._supervisor.next_at()
-        if next_at is not None:
-            deadlines.append(next_at)
-        return min(max(min(deadlines) - time.monotonic(), 0), _MAX_SLEEP)
+        next_at = min(due_at for due_at in deadlines if due_at is not None)
+        return min(max(next_at - time.monotonic(), 0), _MAX_SLEEP)
 
     def _notify_watchdog(self) -> None:
         now = time.monotonic()
@@ -285,9 +269,7 @@ class Master:
                     path=str(self._script.path),
                     module=self._script.module,
                     argv=sys.argv[1:],
-                    http=[]
-                    if self._orders is None
-                    else self._orders.http_descriptors(slot_id.worker),
+                    http=self._orders.http_descriptors(slot_id.worker) if self._orders else [],
                     acme_places=listeners.plan.acme_places,
                     bus="" if self._router is None else str(self._router.path),
                     log=log,
@@ -368,10 +350,8 @@ class Master:
             code = child.poll()
             if code is not None:
                 self._child_exited(child, code)
-        if self._router is not None:
-            self._router.reap(time.monotonic())
-        if self._orders is not None:
-            self._orders.reap(time.monotonic())
+        for program in self._programs:
+            program.reap(time.monotonic())
         if os.getpid() == 1:
             # PID 1 also reaps orphans of other programs.
             with contextlib.suppress(ChildProcessError):

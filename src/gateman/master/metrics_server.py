@@ -61,7 +61,6 @@ class MetricsServer:
         return [one.due_at for one in self.connections]
 
     def end_overdue(self) -> None:
-        """End the connections whose time is over."""
         now = time.monotonic()
         for connection in [one for one in self.connections if now >= one.due_at]:
             self.refused["timeout"] += 1

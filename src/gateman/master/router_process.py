@@ -13,7 +13,6 @@ users.
 import contextlib
 import socket
 import subprocess
-import sys
 from collections import deque
 from collections.abc import Sequence
 from pathlib import Path
@@ -26,8 +25,7 @@ from ..log import logger
 from ..net.socket_files import is_at
 from .plan import WorkerPlan
 from .privileges import Identity
-from .script import interpreter_options
-from .spawn import signals_blocked
+from .spawn import end, not_started, program, signals_blocked
 
 # Delays of successive restarts.
 _RESTART_DELAYS = (0.0, 0.5, 2.0, 5.0)  # seconds
@@ -85,7 +83,6 @@ class RouterProcess:
 
     @property
     def descriptors(self) -> list[int]:
-        """The master's descriptors."""
         files = [*self._listeners, *([] if self._channel is None else [self._channel])]
         return [file.fileno() for file in files]
 
@@ -107,9 +104,7 @@ class RouterProcess:
                 )
         except OSError as error:
             channel.close()
-            self._schedule_restart(
-                now, f"cannot be started ({(error.strerror or str(error)).lower()})"
-            )
+            self._schedule_restart(now, not_started(error))
         else:
             self._channel = channel
 
@@ -126,11 +121,7 @@ class RouterProcess:
             listener.close()
         if self._process is not None:
             self._close_channel(STOP)
-            try:
-                self._process.wait(_STOP_TIMEOUT)
-            except subprocess.TimeoutExpired:
-                self._process.kill()
-                self._process.wait()
+            end(self._process, _STOP_TIMEOUT)
         if self.is_reachable:
             self.path.unlink(missing_ok=True)
 
@@ -188,22 +179,10 @@ def check_history(plans: Sequence[WorkerPlan], service: ServiceOptions) -> None:
 def _command(
     fds: Sequence[int], identities: Sequence[Identity], router_options: Sequence[str]
 ) -> list[str]:
-    root = str(Path(__file__).parents[2])
-    # Not -m: the script may have changed sys.path to find gateman.
-    code = (
-        f"import gc, sys; gc.disable(); sys.path.append({root!r});"
-        " from gateman.bus.router import main; gc.freeze(); gc.enable(); sys.exit(main())"
-    )
-    users = [f"--as={one.uid}:{one.gid}" for one in identities]
-    options = interpreter_options(sys.orig_argv)
-    # -P: a module in the working directory would run as the master's user, which may be root.
-    return [
-        sys.executable,
-        *options,
-        "-P",
-        "-c",
-        code,
+    return program(
+        "import gc; gc.disable(); from gateman.bus.router import main;"
+        " gc.freeze(); gc.enable(); sys.exit(main())",
         *(f"--fd={fd}" for fd in fds),
         *router_options,
-        *users,
-    ]
+        *(f"--as={one.uid}:{one.gid}" for one in identities),
+    )

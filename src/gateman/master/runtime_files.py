@@ -190,7 +190,6 @@ class RuntimeFiles:
         self.files, self._fd = files, fd
 
     def listen(self) -> socket.socket:
-        """Make the control socket."""
         # No other process listens there: it would need the lock.
         _remove_socket(self.files.control)
         sock = unix_socket.listen(self.files.control)

@@ -81,6 +81,11 @@ class Script(Struct, frozen=True):
                 runpy.run_path(str(self.path), run_name="__main__")
         except GatemanError:
             raise
+        except SystemExit as error:
+            # With another code, it has said why.
+            if has_run or error.code:
+                raise
+            raise LoadFailed(f"{self} ends before it calls Worker.run_all()") from None
         except Exception as error:
             if has_run:
                 raise

@@ -38,8 +38,6 @@ Ask = Callable[[Callable[[dict[int, MetricsAnswer]], None]], None]
 
 
 class Orders(Protocol):
-    """The orders of certificates by ACME."""
-
     def described(self) -> Sequence[Mapping[str, Any]]:
         """Describe the certificates, as for `status`."""
 
@@ -76,7 +74,6 @@ class ServiceMetrics:
         self.fresh_until = 0.0
 
     def scrape(self, request: Request, answer: Callable[[Response], None]) -> None:
-        """Answer a request for the metrics."""
         is_open = "application/openmetrics-text" in request.headers.get("accept", "")
         now = time.monotonic()
         if now < self.fresh_until:
@@ -88,7 +85,6 @@ class ServiceMetrics:
             self._ask(self._answered)
 
     def reloaded(self, problem: str) -> None:
-        """Take note of the end of a reload."""
         self._is_last_reload_good = not problem
         self._reloads["failure" if problem else "success"] += 1
         if not problem:

@@ -16,6 +16,7 @@ from .events import SlotId
 from .script import interpreter_options
 
 _CHILD_MAIN = Path(__file__).with_name("child_main.py")
+_ROOT = str(Path(__file__).parents[2])
 
 # The end of standard error, kept for a process that fails; a traceback of faulthandler fits.
 _MAX_LINES = 40
@@ -155,6 +156,27 @@ def spawn(
     finally:
         os.close(write)
     return ChildProcess(SlotId(assignment.worker, assignment.number), process, channel, read)
+
+
+def program(code: str, *arguments: str) -> list[str]:
+    """Return the command of a new interpreter that runs code of this package."""
+    # Not -m: the script may have changed sys.path to find gateman. -P: a module in the working
+    # directory would run as the master's user, which may be root.
+    code = f"import sys; sys.path.append({_ROOT!r}); {code}"
+    return [sys.executable, *interpreter_options(sys.orig_argv), "-P", "-c", code, *arguments]
+
+
+def end(process: "subprocess.Popen[bytes]", timeout: float) -> None:
+    """Wait until a process that was told to end has ended; kill it if it does not."""
+    try:
+        process.wait(timeout)
+    except subprocess.TimeoutExpired:
+        process.kill()
+        process.wait()
+
+
+def not_started(error: OSError) -> str:
+    return f"cannot be started ({(error.strerror or str(error)).lower()})"
 
 
 @contextlib.contextmanager

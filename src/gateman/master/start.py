@@ -3,8 +3,8 @@
 import os
 import time
 from collections.abc import Callable, Sequence
+from contextlib import ExitStack
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from ..config import environment
 from ..config.base import BaseWorker
@@ -13,12 +13,9 @@ from ..net import socket_activation
 from .listeners import Listeners
 from .master import Master
 from .plan import plan
-from .router_process import RouterProcess, router_for
+from .router_process import router_for
 from .runtime_files import RuntimeFiles
 from .script import Script
-
-if TYPE_CHECKING:
-    from .certificate_orders import CertificateOrders
 
 
 def start(
@@ -35,28 +32,29 @@ def start(
         logger.warning("%s", sentence)
     plans = plan(workers, now=time.time())
     runtime_files = RuntimeFiles.acquire(script.path, os.environ)
-    listeners: list[Listeners] = []
-    router: RouterProcess | None = None
-    orders: CertificateOrders | None = None
-    metrics = None
-    try:
+    with ExitStack() as undo:
+        undo.callback(runtime_files.release)
         passed = socket_activation.inherited(os.environ)
-        for worker_plan in plans:
-            listeners.append(Listeners(worker_plan))
-            listeners[-1].open(passed, is_takeover=runtime_files.is_takeover)
+        listeners = [Listeners(one) for one in plans]
+        for one in listeners:
+            undo.callback(one.close)
+            one.open(passed, is_takeover=runtime_files.is_takeover)
+        orders = metrics = None
         if any(one.settings is not None and one.settings.acme for one in plans):
             # Imported here: only a service with acme needs it.
-            from . import certificate_orders
+            from .certificate_orders import CertificateOrders
 
-            orders = certificate_orders.CertificateOrders(
-                plans, passed, is_takeover=runtime_files.is_takeover
-            )
+            orders = CertificateOrders(plans, passed, is_takeover=runtime_files.is_takeover)
+            undo.callback(orders.close)
         router = router_for(plans, runtime_files.files.bus, BaseWorker.service)
+        if router is not None:
+            undo.callback(router.close)
         if BaseWorker.service.metrics is not None:
             # Imported here: a service without metrics does not need it.
             from .metrics_endpoint import MetricsEndpoint
 
             metrics = MetricsEndpoint(BaseWorker.service.metrics)
+            undo.callback(metrics.close)
         if detach is not None:
             detach()
             runtime_files.write()
@@ -73,15 +71,6 @@ def start(
             on_serving=on_serving,
             metrics=metrics,
         )
-    except BaseException:
-        for opened in listeners:
-            opened.close()
-        if orders is not None:
-            orders.close()
-        if router is not None:
-            router.close()
-        if metrics is not None:
-            metrics.close()
-        runtime_files.release()
-        raise
+        # From here on, it closes all of them itself.
+        undo.pop_all()
     return master.run()

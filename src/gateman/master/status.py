@@ -1,14 +1,14 @@
 """
 Answers the commands that ask all processes: status, connections and arrivals.
 
-:mod:`.control` describes the answers. Processes that do not answer in time are reported as such.
+:mod:`.control_requests` describes the answers, which name the processes that are silent.
 """
 
 import os
 import time
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any
 
 from . import channel
 from .channel import (
@@ -19,7 +19,7 @@ from .channel import (
     Report,
     ReportAnswer,
 )
-from .child_queries import AnyChildQuery, ChildQuery
+from .child_queries import A, AnyChildQuery, ChildQuery
 from .control import ControlClient
 from .listeners import Listeners
 from .slots import Process, ProcessState, Slot
@@ -35,8 +35,6 @@ _CONNECTIONS_TIMEOUT = 2.0  # seconds
 _ARRIVALS_TIMEOUT = 0.5  # seconds
 # Prometheus waits 10 s for all by default.
 _METRICS_TIMEOUT = 1.0  # seconds
-
-A = TypeVar("A", ReportAnswer, ConnectionsAnswer, ArrivalsAnswer, MetricsAnswer)
 
 
 class StatusQueries:
@@ -72,7 +70,6 @@ class StatusQueries:
         self._answer(make_message, ArrivalsAnswer, self._arrivals, client, _ARRIVALS_TIMEOUT)
 
     def ask_metrics(self, on_answers: Callable[[dict[int, MetricsAnswer]], None]) -> None:
-        """Ask all processes for their metrics."""
         self._ask(channel.GetMetrics, MetricsAnswer, on_answers, _METRICS_TIMEOUT)
 
     def _answer(
@@ -97,12 +94,8 @@ class StatusQueries:
         asked = {
             pid for pid, child in self._children.items() if child.is_ready and child.send(message)
         }
-        self._queries[self._query_count] = ChildQuery(
-            asked,
-            time.monotonic() + timeout,
-            kind,
-            on_answers,
-        )
+        due_at = time.monotonic() + timeout
+        self._queries[self._query_count] = ChildQuery(asked, due_at, kind, on_answers)
 
     def take(self, pid: int, answer: Answer) -> None:
         query = self._queries.get(answer.to)

@@ -23,7 +23,7 @@ class PlainAnswers:
         self._settings = settings
         self._problem = problem
         self._answered = answered
-        self._page = _test_page() if settings.has_test_page else b""
+        self._page = _test_page() if settings.test_page else b""
 
     def answer(self, request: Request) -> response.Response:
         return self._counted(self._answer(request))

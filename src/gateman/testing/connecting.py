@@ -8,6 +8,7 @@ from ipaddress import ip_address
 from pathlib import Path
 from typing import Any
 
+from websockets.asyncio.client import ClientConnection
 from websockets.asyncio.client import connect as open_client
 from websockets.exceptions import InvalidStatus
 
@@ -58,21 +59,19 @@ async def connect(
         ConfigError: An option of the worker cannot work, or it is not served here.
     """
     async with _process(target) as process:
-        try:
-            connection = await _open(
-                process,
-                path,
-                remote_ip=remote_ip,
-                additional_headers=headers,
-                origin=origin,
-                subprotocols=subprotocols or None,
+        opened = await _open(
+            process,
+            path,
+            remote_ip=remote_ip,
+            additional_headers=headers,
+            origin=origin,
+            subprotocols=subprotocols or None,
+        )
+        if isinstance(opened, Refused):
+            raise AssertionError(  # noqa: TRY004 - the test fails, as its author expects
+                f"{process.worker.name} refused {path} with {opened.status}: {opened.text.strip()}"
             )
-        except InvalidStatus as error:
-            seen = _refusal(error)
-            raise AssertionError(
-                f"{process.worker.name} refused {path} with {seen.status}: {seen.text.strip()}"
-            ) from None
-        client = Client(connection, timeout)
+        client = Client(opened, timeout)
         try:
             yield client
         finally:
@@ -97,18 +96,17 @@ async def refused(
         AssertionError: The worker accepted it.
     """
     async with _process(target) as process:
-        try:
-            connection = await _open(
-                process,
-                path,
-                remote_ip=remote_ip,
-                additional_headers=headers,
-                origin=origin,
-                subprotocols=subprotocols or None,
-            )
-        except InvalidStatus as error:
-            return _refusal(error)
-        await connection.close()
+        opened = await _open(
+            process,
+            path,
+            remote_ip=remote_ip,
+            additional_headers=headers,
+            origin=origin,
+            subprotocols=subprotocols or None,
+        )
+        if isinstance(opened, Refused):
+            return opened
+        await opened.close()
         raise AssertionError(
             f"{process.worker.name} accepted {path}, and was expected to refuse it"
         )
@@ -172,7 +170,9 @@ async def _socket(path: Path, remote_ip: str) -> socket.socket:
     return sock
 
 
-async def _open(process: Process, path: str, *, remote_ip: str, **how: Any) -> Any:
+async def _open(
+    process: Process, path: str, *, remote_ip: str, **handshake: Any
+) -> ClientConnection | Refused:
     worker = process.worker
     if isinstance(worker, Worker):
         listen = ListenAddress.parse(worker.listen)
@@ -181,20 +181,18 @@ async def _open(process: Process, path: str, *, remote_ip: str, **how: Any) -> A
                 f"{worker.name} listens on {listen.protocol}://, and connect() is for WebSockets",
                 "connect with testing.open_stream(worker)",
             )
-    return await open_client(
-        f"ws://testserver{path}",
-        sock=await _socket(process.path, remote_ip),
-        **how,
-        user_agent_header=None,
-        # The clock may be moved: nothing here may depend on it.
-        open_timeout=None,
-        ping_interval=None,
-        max_size=None,
-    )
-
-
-def _refusal(error: InvalidStatus) -> Refused:
-    answer = error.response
-    return Refused(
-        answer.status_code, dict(answer.headers.raw_items()), (answer.body or b"").decode()
-    )
+    try:
+        return await open_client(
+            f"ws://testserver{path}",
+            sock=await _socket(process.path, remote_ip),
+            **handshake,
+            user_agent_header=None,
+            # The clock may be moved: nothing here may depend on it.
+            open_timeout=None,
+            ping_interval=None,
+            max_size=None,
+        )
+    except InvalidStatus as error:
+        answer = error.response
+        body = (answer.body or b"").decode()
+        return Refused(answer.status_code, dict(answer.headers.raw_items()), body)

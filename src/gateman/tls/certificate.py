@@ -62,7 +62,6 @@ class ServerCertificate(Struct, frozen=True, kw_only=True):
         return _name(self.option, self.path)
 
     def is_valid(self, now: float) -> bool:
-        """Return whether it is valid now."""
         first = self.chain[0] if self.chain else None
         return first is not None and first.starts_at <= now < first.expires_at
 
@@ -108,7 +107,8 @@ def load(context: ssl.SSLContext, pair: Pair) -> None:
     if not pem.has_certificate(data):
         problem, remedy = pem.failure(data)
         raise ConfigError(f"{pair.option} names {pair.path}, {problem}", remedy)
-    if b"PRIVATE KEY-----" not in read(pair.key_option, pair.key_path):
+    key_data = read(pair.key_option, pair.key_path)
+    if b"PRIVATE KEY-----" not in key_data:
         if pair.key_path == pair.path:
             raise ConfigError(
                 f"{pair.option} names {pair.path}, which holds no private key",
@@ -116,7 +116,7 @@ def load(context: ssl.SSLContext, pair: Pair) -> None:
             )
         raise ConfigError(
             f"{pair.key_option} names {pair.key_path}, which holds no private key in PEM form",
-            "one begins with -----BEGIN PRIVATE KEY-----",
+            pem.key_conversion(key_data),
         )
     is_encrypted = False
 

@@ -11,6 +11,7 @@ import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from functools import partial
 
 from ..findings import ALL_CLIENTS, Client, Finding, Severity, Software
 from ..findings import certificates as declared
@@ -260,29 +261,20 @@ def _weak_key(key: str, which: str) -> Finding:
 def _life(facts: CertificateFacts, which: str, trust: Trust | None) -> Iterator[Finding]:
     longest = _longest_life(facts.starts_at)
     days = (facts.expires_at - facts.starts_at) / SECONDS_PER_DAY
+    has_life = partial(declared.CERTIFICATE_LIFE.found, which=which, days=f"{days:.0f}")
     if facts.is_public or (trust is not None and trust.is_public):
         if days > longest:
-            yield declared.CERTIFICATE_LIFE.found(
-                which=which,
-                days=f"{days:.0f}",
-                refused_by="browsers",
-                longest=longest,
-                authority="a public authority",
-            )
+            yield has_life(refused_by="browsers", longest=longest, authority="a public authority")
     elif trust is not None and facts.starts_at >= _PRIVATE_LIVES_COUNT_FROM.timestamp():
         if days > _LONGEST_PRIVATE_LIFE:
-            yield declared.CERTIFICATE_LIFE.found(
-                which=which,
-                days=f"{days:.0f}",
+            yield has_life(
                 refused_by="Apple's devices",
                 longest=_LONGEST_PRIVATE_LIFE,
                 authority="any authority",
                 fails_for=frozenset({Client.IOS}),
             )
         elif days > _LONGEST_LIVES[0][1]:
-            yield declared.CERTIFICATE_LIFE.found(
-                which=which,
-                days=f"{days:.0f}",
+            yield has_life(
                 refused_by="browsers",
                 longest=longest,
                 authority="a public authority, which this one seems not to be",

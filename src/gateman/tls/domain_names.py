@@ -2,6 +2,7 @@
 
 import re
 from collections.abc import Iterable
+from ipaddress import ip_address
 
 _NAME = re.compile(r"(\*\.)?([a-z0-9_-]{1,63}\.)*[a-z0-9_-]{1,63}")
 
@@ -18,6 +19,16 @@ def wire_name(name: object) -> str | None:
     except UnicodeError:
         return None
     return spelled if len(spelled) <= 253 and _NAME.fullmatch(spelled) else None
+
+
+def is_address(name: str) -> bool:
+    """Return whether a name is an IP address, as a certificate may have one."""
+    try:
+        ip_address(name)
+    except ValueError:
+        return False
+    # The scope of a link-local address, which no certificate has.
+    return "%" not in name
 
 
 def is_named(name: str, certified: Iterable[str]) -> bool:

@@ -5,7 +5,6 @@ A file that cannot serve, such as one that has expired or lacks a name, never re
 certificate in service. As long as a name has none, its clients have to wait.
 """
 
-import ipaddress
 import ssl
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -14,7 +13,7 @@ from pathlib import Path
 from ..errors import ConfigError
 from . import certificate
 from .certificate import Pair, ServerCertificate
-from .domain_names import is_named
+from .domain_names import is_address, is_named
 
 ALPN_PROTOCOL = "acme-tls/1"
 """What an authority offers, and nothing else, to see the answer to a challenge (RFC 8737)."""
@@ -155,14 +154,6 @@ class IssuedContexts:
             return None
         self._answers[server_name] = (mark, context)
         return context
-
-
-def is_address(name: str) -> bool:
-    try:
-        ipaddress.ip_address(name)
-    except ValueError:
-        return False
-    return True
 
 
 def mark_of(path: Path) -> Mark | None:

@@ -10,13 +10,55 @@ import re
 
 _CERTIFICATE = re.compile(rb"-----BEGIN (?:TRUSTED |X509 )?CERTIFICATE-----")
 _GLUED = re.compile(rb"-----END [A-Z0-9 ]+-----[^\r\n]*-----BEGIN ")
-_INDENTED = re.compile(rb"^[ \t]+-----BEGIN ", re.MULTILINE)
-_ESCAPED = re.compile(rb"-----BEGIN [A-Z0-9 ]+-----\\n")
-_BYTE_ORDER_MARK = b"\xef\xbb\xbf"
-_UTF_16 = (b"\xff\xfe", b"\xfe\xff")
 
-# PKCS#12 (RFC 7292, section 4): a sequence, whose first element is the version, 3.
-_PKCS12 = re.compile(rb"\x30(?:[\x00-\x80]|\x81.|\x82..|\x83...)\x02\x01\x03", re.DOTALL)
+_UTF_16 = (re.compile(rb"\A(?:\xff\xfe|\xfe\xff)"), "save it as ASCII: it is in UTF-16")
+
+# What users give for a certificate, and what to do with it.
+_NOT_CERTIFICATES = (
+    (
+        re.compile(rb"BEGIN (?:NEW )?CERTIFICATE REQUEST"),
+        "it is a request; give the certificate that the authority made of it",
+    ),
+    (
+        re.compile(rb"PRIVATE KEY-----"),
+        "it is a private key; name it in local_pk, and the certificate here",
+    ),
+    (
+        re.compile(rb"-----BEGIN PKCS7-----"),
+        "convert it with: openssl pkcs7 -print_certs -in FILE -out NEW",
+    ),
+    _UTF_16,
+    (
+        # PKCS#12 (RFC 7292, section 4): a sequence, whose first element is the version, 3.
+        re.compile(rb"\A\x30(?:[\x00-\x80]|\x81.|\x82..|\x83...)\x02\x01\x03", re.DOTALL),
+        "convert it with: openssl pkcs12 -in FILE -out NEW -nodes",
+    ),
+    (re.compile(rb"\A\x30"), "convert it with: openssl x509 -inform DER -in FILE -out NEW"),
+)
+_NOT_KEYS = (
+    _UTF_16,
+    (re.compile(rb"\A\x30"), "convert it with: openssl pkey -inform DER -in FILE -out NEW"),
+)
+
+# What editors, the clipboard and variables do to a file with the right blocks.
+_SLIPS = (
+    (
+        re.compile(rb"\A\xef\xbb\xbf"),
+        ("which begins with a byte order mark", "save it as ASCII, or as UTF-8 without one"),
+    ),
+    (
+        re.compile(rb"^[ \t]+-----BEGIN ", re.MULTILINE),
+        ("where blanks stand before -----BEGIN", "remove them from each line"),
+    ),
+    (
+        re.compile(rb"-----BEGIN [A-Z0-9 ]+-----\\n"),
+        (r"where line breaks are written as \n", "make real line breaks of them"),
+    ),
+    (
+        re.compile(rb"\A[^\n]*\r[^\n]*\Z"),
+        ("whose lines end with CR alone", "save it with the line breaks of Unix or Windows"),
+    ),
+)
 
 # RFC 1421, section 4.6.1.3: how OpenSSL wrote keys until 1.0.
 _DEK_INFO = re.compile(rb"^DEK-Info: *([A-Z0-9-]+)", re.MULTILINE)
@@ -61,17 +103,14 @@ def has_certificate(data: bytes) -> bool:
 
 def conversion(data: bytes) -> str:
     """Tell what to do with a file that was given for a certificate and has none in PEM form."""
-    if b"BEGIN CERTIFICATE REQUEST" in data or b"BEGIN NEW CERTIFICATE REQUEST" in data:
-        return "it is a request; give the certificate that the authority made of it"
-    if b"-----BEGIN PKCS7-----" in data:
-        return "convert it with: openssl pkcs7 -print_certs -in FILE -out NEW"
-    if data.startswith(_UTF_16):
-        return "save it as ASCII: it is in UTF-16"
-    if _PKCS12.match(data):
-        return "convert it with: openssl pkcs12 -in FILE -out NEW -nodes"
-    if data[:1] == b"\x30":
-        return "convert it with: openssl x509 -inform DER -in FILE -out NEW"
-    return "one begins with -----BEGIN CERTIFICATE-----"
+    advice = (advice for form, advice in _NOT_CERTIFICATES if form.search(data))
+    return next(advice, "one begins with -----BEGIN CERTIFICATE-----")
+
+
+def key_conversion(data: bytes) -> str:
+    """Tell what to do with a file that was given for a private key and has none in PEM form."""
+    advice = (advice for form, advice in _NOT_KEYS if form.search(data))
+    return next(advice, "one begins with -----BEGIN PRIVATE KEY-----")
 
 
 def slip(data: bytes) -> tuple[str, str] | None:
@@ -83,13 +122,9 @@ def slip(data: bytes) -> tuple[str, str] | None:
             f"where a line break is missing between two blocks, in line {line}",
             "begin each -----BEGIN on a line of its own",
         )
-    if data.startswith(_BYTE_ORDER_MARK):
-        return "which begins with a byte order mark", "save it as ASCII, or as UTF-8 without one"
-    if _INDENTED.search(data):
-        return "where blanks stand before -----BEGIN", "remove them from each line"
-    if _ESCAPED.search(data):
-        return r"where line breaks are written as \n", "make real line breaks of them"
-    return None
+    if data.count(b"-----BEGIN ") > data.count(b"-----END "):
+        return "which ends within a block", "copy the whole file again, to the last -----END"
+    return next((sentence for pattern, sentence in _SLIPS if pattern.search(data)), None)
 
 
 def old_encryption(data: bytes) -> str | None:

@@ -1,37 +1,8 @@
 """
-PHP's ``ssl`` options, and what each does to a context.
+PHP's ``ssl`` options, checked; ``docs/tls.md`` says what each does.
 
 An option is honoured, or refused with the reason; none is passed over in silence. One that is
 ``None`` counts as left out.
-
-==============================  ==================================================================
-``local_cert`` ``local_pk``     PEM: the certificate with its chain, and the key if it is apart
-``acme``                        names whose certificates are ordered and renewed by themselves
-``passphrase``                  of an encrypted key; it is never asked for on a terminal
-``SNI_server_certs``            ``{name: path or {local_cert, local_pk, passphrase}}``; a name may
-                                start with ``*.``, which stands for one label
-``SNI_enabled``                 True; False makes ``local_cert`` serve every name
-``verify_peer``                 False; True demands a certificate of every client
-``cafile`` ``capath``           who may have issued it; ``capath`` is a folder that
-                                ``openssl rehash`` made
-``peer_fingerprint``            with ``verify_peer``, the only certificate that is let in: hex of
-                                md5, sha1 or sha256, told by its length, or ``{algorithm: hex}``
-``min_proto_version``           TLS 1.2; ``"TLSv1.3"``, ``ssl.TLSVersion`` or PHP's number
-``max_proto_version``           the newest there is
-``ciphers``                     OpenSSL's list for TLS 1.2 and before; 1.3's suites stay as they are
-``security_level``              OpenSSL's, 0 to 5; 0 is a warning
-``alpn_protocols``              ``"http/1.1"``; comma-separated, in the server's order
-``honor_cipher_order``          True
-``no_ticket``                   False; True resumes sessions from this process's memory
-``dh_param`` ``ecdh_curve``     a PEM file; the name of the only curve to use
-``allow_self_signed``           nothing to do without ``verify_peer``, refused with it
-``disable_compression``         True is what is, and False is refused; so is ``single_dh_use``
-``verify_peer_name``            False is what is, and True is refused; so are
-                                ``capture_peer_cert`` and ``capture_peer_cert_chain``
-``reneg_limit``                 any number is kept, since clients may not renegotiate at all; so is
-                                ``reneg_window``
-``verify_depth`` ``peer_name``  refused; so are ``crypto_method`` and ``reneg_limit_callback``
-==============================  ==================================================================
 
 Source:
     https://www.php.net/manual/en/context.ssl.php; RFC 8996.
@@ -43,7 +14,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from ..errors import ConfigError
-from ..options import is_path
+from ..options import check_names, is_path
 from .certificate import Pair
 
 _PAIR = ("local_cert", "local_pk", "passphrase")
@@ -107,9 +78,7 @@ class Options:
                 f"{where} is not a mapping of options but of type {type(values).__name__}",
                 f"write {{'{known[0]}': …}}",
             )
-        for name in values:
-            if name not in known:
-                raise ConfigError.unknown(f"option of {where}", name, known)
+        check_names(f"option of {where}", values, known)
         self.where = where
         self.folder = folder
         self._values = {name: value for name, value in values.items() if value is not None}
