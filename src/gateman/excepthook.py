@@ -6,8 +6,10 @@ purposes keep their hook.
 """
 
 import contextlib
+import os
 import sys
 import threading
+from pathlib import Path
 from types import TracebackType
 
 from .errors import CommandError, ConfigError
@@ -15,6 +17,7 @@ from .log import is_json, write_to_user
 
 # A user's mistake is in none of these modules.
 _NOT_THE_USERS = {__package__, "click", *sys.stdlib_module_names}
+_FOLDER = str(Path(__file__).parent) + os.sep
 
 
 def show(kind: type[BaseException], error: BaseException, trace: TracebackType | None) -> None:
@@ -31,10 +34,12 @@ def show(kind: type[BaseException], error: BaseException, trace: TracebackType |
     place = ""
     # A CommandError is not about a line of the script.
     while trace is not None and isinstance(error, ConfigError):
-        # Not the file's name: the __init__ of a dataclass is in the file "<string>".
+        # By the module: the __init__ of a dataclass is in the file "<string>". By the file: the
+        # program of a process is ours, and called __main__.
         module = str(trace.tb_frame.f_globals.get("__name__"))
-        if module.partition(".")[0] not in _NOT_THE_USERS:
-            place = f"{trace.tb_frame.f_code.co_filename}:{trace.tb_lineno}: "
+        file = trace.tb_frame.f_code.co_filename
+        if module.partition(".")[0] not in _NOT_THE_USERS and not file.startswith(_FOLDER):
+            place = f"{file}:{trace.tb_lineno}: "
         trace = trace.tb_next
     write_to_user(f"{place}{error}")
     # At a prompt the session continues.

@@ -139,7 +139,8 @@ BROKEN = {
         "ZeroDivisionError",
     ),
     "crash": ("import os\nos.abort()\n", "was killed by SIGABRT", "Aborted"),
-    "nothing declared": ("", "refused its configuration", "the script declares 0 workers"),
+    "nothing declared": ("", "refused its configuration", "\n    no worker is declared: write"),
+    "ended": ("import sys\nsys.exit()\n", "could not load", "ends before it calls Worker.run_all"),
 }
 
 

@@ -31,7 +31,6 @@ from .messages import (
     ConnectResult,
     Error,
     HistoryResult,
-    Message,
     PingRequest,
     PingResult,
     PresenceResult,
@@ -53,7 +52,6 @@ from .messages import (
     Unsubscribe,
     UnsubscribeRequest,
     UnsubscribeResult,
-    raw,
 )
 
 
@@ -404,10 +402,6 @@ class ClientSession:
         return actions
 
     # What the server begins
-
-    def push_message(self, data: bytes) -> list[Action]:
-        """Send data that belongs to no channel."""
-        return self._push(Push(message=Message(data=raw(data))))
 
     def push_subscribe(self, channel: str, push: Subscribe) -> list[Action]:
         """Subscribe the client to a channel; nothing is done if it is subscribed already."""

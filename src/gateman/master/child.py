@@ -44,7 +44,7 @@ from .assignment import Assignment
 from .channel import FromMaster
 from .master_connection import MasterConnection, describe
 from .orphan import Orphan, inherited_socket, max_shutdown_time
-from .plan import acme_places, listen_of, policy_of
+from .plan import acme_places, check_declared, listen_of, policy_of
 from .process_stats import ProcessStats
 from .script import user_traceback
 
@@ -160,10 +160,11 @@ def _import_history(bus: Bus | None) -> None:
 def _assigned(workers: Sequence[BaseWorker], assignment: Assignment) -> BaseWorker:
     """Return the worker; refuse a script that has changed more than a reload allows."""
     remedy = "`restart` makes the change"
+    check_declared(workers)
     if len(workers) != assignment.worker_count:
         raise ConfigError(
-            f"the script declares {len(workers)} workers, but {assignment.worker_count} are"
-            " running",
+            f"the script declares {len(workers)} worker{'s' * (len(workers) > 1)}, and declared"
+            f" {assignment.worker_count} when the service started",
             remedy,
         )
     worker = workers[assignment.worker]

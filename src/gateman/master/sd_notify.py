@@ -39,10 +39,6 @@ class Notifier:
         """Reset the watchdog; without waiting, as the next call is enough if this one fails."""
         self._send("WATCHDOG=1", timeout=0.0)
 
-    def status(self, text: str) -> None:
-        """Set the text that ``systemctl status`` shows."""
-        self._send(f"STATUS={text}")
-
     def _send(self, note: str, *, timeout: float = 1.0) -> None:
         if not self._path:
             return

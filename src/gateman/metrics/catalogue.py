@@ -9,17 +9,15 @@ from msgspec.structs import replace
 from .families import Combine, Family, Series
 from .instruments import DROPPED
 
-# From a loop that has nothing else to do to one that clients notice.
-_LAGS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0)
+# From a loop that has nothing else to do to one that clients notice, and for handshakes up to the
+# default of timeouts.handshake.
+_DURATIONS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0)
 
 # A callback that only sends takes a microsecond; one that waits for a database many milliseconds.
 _CALLBACKS = (
     *(0.00001, 0.000025, 0.00005, 0.0001, 0.00025, 0.0005, 0.001, 0.0025, 0.005),
     *(0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0),
 )
-
-# Up to the default of timeouts.handshake.
-_HANDSHAKES = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0)
 
 _MAX_LABEL_SIZE = 200  # characters
 
@@ -69,7 +67,7 @@ _counter(
 _histogram(
     "gateman_handshake_duration_seconds",
     "Time from accept to the 101, of handshakes that were accepted.",
-    bounds=_HANDSHAKES,
+    bounds=_DURATIONS,
 )
 _counter("gateman_tls_failures_total", "TLS handshakes that failed, by cause.", ("worker", "cause"))
 _counter(
@@ -243,7 +241,7 @@ _gauge(
 _histogram(
     "gateman_event_loop_lag_seconds",
     "How late the event loop was, measured seven times a second.",
-    bounds=_LAGS,
+    bounds=_DURATIONS,
 )
 _counter("gateman_process_cpu_seconds_total", "CPU time of the processes, user and system.")
 _gauge("gateman_process_resident_memory_bytes", "Resident memory.", ("worker", "slot"))

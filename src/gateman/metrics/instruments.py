@@ -90,6 +90,12 @@ class Instrument:
             found = self._series[key] = self._empty()
         return found
 
+    def _add(self, amount: float, given: Mapping[str, object]) -> None:
+        with self._lock:
+            numbers = self._numbers(given)
+            if numbers is not None:
+                numbers[0] += amount
+
     def _read(self, given: Mapping[str, object]) -> list[float]:
         key = tuple(_value(given.get(label, "")) for label in self.labels)
         return self._series.get(key) or self._empty()
@@ -126,10 +132,7 @@ class Counter(Instrument):
         """
         if not 0 <= amount < math.inf:
             raise ValueError(f"{self.name} cannot grow by {amount!r}")
-        with self._lock:
-            numbers = self._numbers(labels)
-            if numbers is not None:
-                numbers[0] += amount
+        self._add(amount, labels)
 
     def value(self, **labels: object) -> float:
         """
@@ -175,10 +178,7 @@ class Gauge(Instrument):
             ValueError: The amount is not finite.
         """
         _check_finite(self.name, amount)
-        with self._lock:
-            numbers = self._numbers(labels)
-            if numbers is not None:
-                numbers[0] += amount
+        self._add(amount, labels)
 
     def dec(self, amount: float = 1, /, **labels: object) -> None:
         """Subtract from the value of this process; see :meth:`inc`."""
