@@ -8,7 +8,7 @@ import pytest
 
 from gateman import BusinessWorker, ConfigError, Gateway, testing
 from gateman.config.base import BaseWorker
-from gateman.testing.services import make_service
+from gateman.testing.service_maker import make_service
 from tests.support.loop import on_loop
 
 LISTEN = "websocket://127.0.0.1:1"

@@ -25,7 +25,8 @@ from ..net import sockets as listening
 from ..runtime.timer import Timers, add_timers, timers_of_context
 from ..websocket.close import GOING_AWAY, SERVICE_RESTART
 from .clock import settle
-from .services import MortalService, MortalWorker, make_service
+from .service_maker import make_service
+from .services import MortalService, MortalWorker
 
 running_process: ContextVar["Process | None"] = ContextVar("process", default=None)
 """The process whose code runs; ``None`` in the test itself."""
