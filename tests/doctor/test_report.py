@@ -127,6 +127,14 @@ def test_json_has_all_of_it() -> None:
     }
 
 
+def test_a_sentence_begins_with_a_capital_letter_and_a_file_keeps_its_name() -> None:
+    file = replace(SOON, problem="server.py is not running")
+    shown = text(verdict([SOON, file]))
+
+    assert "\n! The certificate expires in 3 days (CERT" in shown
+    assert "\n! server.py is not running (CERT" in shown
+
+
 def test_neither_form_shows_secrets_or_control_characters() -> None:
     row = Row(
         probe="upgrade", subject="GET /?token=abc", outcome=Outcome.OK, evidence="\x1b[2J s3cret"

@@ -142,7 +142,9 @@ def _object(finding: Finding, secrets: tuple[str, ...]) -> dict[str, Any]:
 
 def _problem(finding: Finding, secrets: tuple[str, ...]) -> str:
     text = shown(finding.problem, secrets)
-    return f"{text[:1].upper()}{text[1:]} ({finding.code})."
+    # The name of a file or a host stays as it is.
+    is_word = text.partition(" ")[0].isalpha()
+    return f"{text[:1].upper() if is_word else text[:1]}{text[1:]} ({finding.code})."
 
 
 def _wrapped(text: str, width: int, colour: str = "", *, indent: int = 0) -> Iterator[Styled]:
