@@ -170,6 +170,8 @@ def test_a_broken_version_leaves_the_old_one_in_service(
         run(service)
 
         assert service.pids() == old
+        # Both versions are on the router's bus for a moment.
+        assert "two services" not in service.stderr
         service.path.write_text(good)
         assert service.command("reload").returncode == 0
 

@@ -112,17 +112,11 @@ def run(
     ]
     shutdown_time = max_shutdown_time(map(policy_of, workers))
     child = ChildRuntime(worker, inherited, shutdown_time, certificates, measurements)
+    # The router's bus is this script's alone: another outline there is another version of it.
+    declared = outline(workers, assignment.path) if worker.bus is not None else ()
     try:
         with asyncio.Runner(loop_factory=process.new_event_loop) as runner:
-            runner.run(
-                child.serve(
-                    make,
-                    inherited.channel,
-                    bus,
-                    outline(workers, assignment.path),
-                    kept,
-                )
-            )
+            runner.run(child.serve(make, inherited.channel, bus, declared, kept))
     except BusError as error:
         logger.error("%s", error)
         sys.exit(int(ExitCode.CRASHED))
