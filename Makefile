@@ -23,7 +23,8 @@ test: ## Run all tests, two per core at a time; ARGS="-k word" for some, PYTHON=
 	$(VENV)/python -m pytest --numprocesses auto --dist worksteal $(ARGS)
 
 # What depends on Python itself: its event loop, ssl, signals, fork, subprocesses and types. The rest
-# starts the same processes on another Python, which takes four times as long.
+# starts the same processes on another Python, which takes four times as long. The layers of the source
+# and the pages of the documentation are the same on each.
 ON_EVERY_PYTHON := $(filter-out $(addprefix tests/test_,architecture.py docs.py), \
 	$(wildcard tests/test_*.py)) tests/acme/test_network.py \
 	tests/doctor/network/test_tls_client.py \

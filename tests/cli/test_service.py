@@ -12,6 +12,8 @@ from websockets.exceptions import ConnectionClosed
 from websockets.sync.client import connect
 
 from gateman.ops.certificates import development_certificate
+from tests.support import command_line
+from tests.support.deadlines import TIMEOUT
 from tests.support.made_certificates import PUBLIC, Made, make
 from tests.support.master import (
     GATEMAN,
@@ -194,7 +196,7 @@ def test_a_script_that_cannot_be_served(tmp_path: Path, case: str, command: str)
     """The problem is the last line, and the exit code is that of its kind."""
     script, code, sentence = BROKEN[case]
     (tmp_path / "server.py").write_text(script)
-    asked = run([*GATEMAN, command, "server.py"], tmp_path)
+    asked = command_line.run([command, "server.py"], tmp_path, os.environ, TIMEOUT)
 
     assert asked.returncode == code
     assert sentence in asked.stderr.splitlines()[-1]

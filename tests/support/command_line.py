@@ -29,7 +29,7 @@ COMMANDS = (
     *("bus", "cert", "certificates", "check", "client", "connections", "doctor", "proxy", "push"),
     *("reload", "status", "stop", "systemd", "who"),
 )
-"""Those that can be forked: they start no process that runs the same program again."""
+"""Those that can be forked always: they start no process that runs the same program again."""
 
 
 def run(
