@@ -13,14 +13,17 @@ from pathlib import Path
 import pytest
 
 from gateman import Worker
-from gateman.bus.router_wire import HELLO
+from gateman.bus.local import local_bus
+from gateman.bus.router_wire import HELLO, HistoryReport
 from gateman.config.service import ServiceOptions
 from gateman.errors import ConfigError
+from gateman.history.base import HistoryLimits
 from gateman.master import privileges
 from gateman.master.plan import plan
 from gateman.master.privileges import Identity
 from gateman.master.router_process import RouterProcess, router_for
 from tests.support.deadlines import TIMEOUT
+from tests.support.loop import eventually, on_loop
 from tests.support.master import command_of, descendants, echo, is_alive, master, until
 
 needs_root = pytest.mark.skipif(os.getuid() != 0, reason="only root may become somebody else")
@@ -243,3 +246,30 @@ def test_a_history_that_no_router_can_keep(
 
     assert str(caught.value) == f"history={history!r} {problem}."
     assert list(tmp_path.iterdir()) == []
+
+
+@on_loop
+async def test_it_tells_what_its_history_holds(tmp_path: Path) -> None:
+    """Nothing while there is none; also of what found no room."""
+    router = RouterProcess(tmp_path / "a.bus", options=["--history-memory=20000"])
+    try:
+        router.tick(time.monotonic())
+        bus = local_bus(str(router.path))
+        await bus.start()
+        assert router.history_report == HistoryReport()
+        limits = HistoryLimits(size=100, ttl=300.0)
+        for number in range(10):
+            await bus.history.append(f"room-{number}", b"x" * 2000, limits)
+
+        def report() -> HistoryReport:
+            router.ask()
+            return router.history_report
+
+        await eventually(lambda: report().dropped > 0)
+        size, channels, dropped = report()
+        await bus.stop()
+
+        assert 10_000 < size <= 20_000
+        assert (channels, dropped) == (10, 10 - size // 2200)
+    finally:
+        router.close()

@@ -9,6 +9,7 @@ import msgspec
 from prometheus_client.openmetrics import parser as open_metrics
 from prometheus_client.parser import text_string_to_metric_families as read
 
+from gateman.bus.router_wire import HistoryReport
 from gateman.http.response import Response
 from gateman.master.channel import AT_END, MetricsAnswer
 from gateman.master.events import Policy
@@ -189,3 +190,22 @@ def test_what_a_process_sends_is_checked() -> None:
     found = site.scrape(p1=MetricsAnswer(1, msgspec.Raw(b'[{"name":"a b"}]')))
 
     assert found["orders_total"] == 3
+
+
+def test_the_history_of_a_router_is_measured() -> None:
+    """A service without a router keeps none."""
+    site = Site(1)
+    assert "gateman_router_history_bytes" not in site.scrape(p1=report(1))
+    metrics = ServiceMetrics(
+        site.asked.append,
+        Supervisor([Policy(name="chat", count=1)]),
+        {},
+        Counter(),
+        history=lambda: HistoryReport(1000, 2, 3),
+    )
+    metrics.scrape(REQUEST, site.answers.append)
+    site.asked.pop()({})
+    found = samples(site.answers[-1])
+
+    assert [found[f"gateman_router_history_{one}"] for one in ("bytes", "channels")] == [1000, 2]
+    assert found["gateman_router_history_dropped_total"] == 3

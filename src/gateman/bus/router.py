@@ -31,10 +31,13 @@ from .router_wire import (
     HEAD,
     HEAD_SIZE,
     HELLO,
+    HISTORY_REPORT,
     MAX_FRAME_SIZE,
     NUMBER,
+    REPORT,
     FrameKind,
     Frames,
+    HistoryReport,
     dropped,
     frame,
 )
@@ -113,6 +116,12 @@ class _Router:
         if self._history is None:
             self._history = self._open_history(None)
         return self._history
+
+    def report(self) -> bytes:
+        """Tell how much the history holds, without making one."""
+        return HISTORY_REPORT.pack(
+            *(HistoryReport() if self._history is None else self._history.report)
+        )
 
     def _open_history(self, file: Path | None) -> "RouterStore":
         # Imported here: most services have no history.
@@ -310,6 +319,11 @@ async def _serve_for_parent(
         parent.settimeout(0)
         while True:
             command, fds = await _next_command(loop, parent)
+            if command == REPORT:
+                # A parent that does not read gets no further ones.
+                with contextlib.suppress(OSError):
+                    parent.send(router.report())
+                continue
             if command != ADD_LISTENER:
                 break
             serving |= {loop.create_task(_serve(router, _listener(fd))) for fd in fds}

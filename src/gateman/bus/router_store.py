@@ -12,6 +12,7 @@ from ..errors import ConfigError
 from ..history import service
 from ..history.store import Changes, HistoryStore, StoreLimits
 from ..log import RateLimitedLogger
+from .router_wire import HistoryReport
 
 if TYPE_CHECKING:
     from ..history.sqlite_file import HistoryFile
@@ -52,6 +53,11 @@ class RouterStore:
     def answer(self, subject: str, request: bytes) -> tuple[bytes, bytes]:
         """Return the reply, and what followers of a channel receive; raises ValueError."""
         return service.answer(self._store, subject, request, time.time())
+
+    @property
+    def report(self) -> HistoryReport:
+        store = self._store
+        return HistoryReport(store.size, store.channel_count, store.counts["dropped"])
 
     def close(self) -> None:
         """Save what is not saved yet; may block on the disk for a moment."""

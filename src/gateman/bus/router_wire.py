@@ -18,6 +18,7 @@ Wire format:
 
 import struct
 from enum import IntEnum
+from typing import NamedTuple
 
 from .subjects import Subject
 from .wire import (
@@ -42,8 +43,20 @@ VERSION = 3
 # bytes; a bigger frame is invalid. Above every bus's max_payload_size.
 MAX_FRAME_SIZE = 2 * 1024 * 1024
 
-# Commands of the parent: stop; serve the listening socket that comes with this byte.
-STOP, ADD_LISTENER = b"\n", b"+"
+# Commands of the parent: stop; serve the listening socket that comes with this byte; report.
+STOP, ADD_LISTENER, REPORT = b"\n", b"+", b"?"
+
+
+class HistoryReport(NamedTuple):
+    """What a router's history holds: bytes, channels, and how many messages found no room."""
+
+    size: int = 0
+    channels: int = 0
+    dropped: int = 0
+
+
+# The answer to REPORT.
+HISTORY_REPORT = struct.Struct(">QQQ")
 
 
 class FrameKind(IntEnum):

@@ -61,7 +61,11 @@ def status_lines(answer: Answer, width: int | None) -> list[Line]:
     shown = [*rows, _summary(rows)] if len(rows) > 1 else rows
     head, *lines = table(_STATUS_COLUMNS, shown, width)
     styles = [_STYLES.get(str(row["status"]).partition(" in ")[0], "") for row in shown]
-    notes = [*_certificate_notes(answer.get("certificates", ())), *_notes(slots)]
+    notes = [
+        *_certificate_notes(answer.get("certificates", ())),
+        *_history_notes(answer.get("history", {})),
+        *_notes(slots),
+    ]
     return [
         Line(one_line(f"{master['script']}: {since}, pid {master['pid']}")),
         Line(""),
@@ -149,6 +153,12 @@ def _certificate_notes(certificates: Sequence[Answer]) -> Iterator[Line]:
             when = f"; it is ordered {minute(again)}" if again else ""
             text = f"{names_of(one)}: there is no certificate yet, and clients wait for it{when}"
             yield Line(one_line(text), "changing")
+
+
+def _history_notes(history: Answer) -> Iterator[Line]:
+    if history.get("dropped"):
+        text = f"the history is full: {history['dropped']} messages were dropped before their time"
+        yield Line(one_line(f"{text}; set history_memory to more"), "warning")
 
 
 def _note_exit(slot: Answer) -> Iterator[Line]:

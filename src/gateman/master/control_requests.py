@@ -165,5 +165,7 @@ class StatusAnswer(ControlAnswer):
     master: MasterStatus
     workers: list[WorkerStatus]
     slots: list[SlotStatus]  # in order
+    # What the router keeps: see :class:`gateman.bus.router_wire.HistoryReport`.
+    history: NotRequired[dict[str, int]]
     # Those by ``acme``, as of the last look: see :class:`gateman.acme.state.CertificateStatus`.
     certificates: NotRequired[list[dict[str, Any]]]

@@ -86,7 +86,12 @@ class Master:
         self._stderr_relay = StderrRelay(self._selector, is_json=is_json())
         self._children: dict[int, ChildProcess] = {}
         self._queries = StatusQueries(
-            str(script.path), self._supervisor, self._children, listeners, orders
+            str(script.path),
+            self._supervisor,
+            self._children,
+            listeners,
+            orders=orders,
+            router=router,
         )
         self._reload_clients: list[ControlClient] = []
         # One for the processes that end first, one for those that end last: see :mod:`.orphan`.

@@ -42,7 +42,12 @@ class MetricsEndpoint:
         """Begin to answer."""
         server = self._server = MetricsServer(self._sockets, selector)
         self._metrics = ServiceMetrics(
-            queries.ask_metrics, supervisor, children, server.refused, orders
+            queries.ask_metrics,
+            supervisor,
+            children,
+            server.refused,
+            orders=orders,
+            history=queries.history_report,
         )
         server.scrape = self._metrics.scrape
 

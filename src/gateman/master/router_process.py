@@ -18,7 +18,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from ..bus import unix_socket
-from ..bus.router_wire import ADD_LISTENER, STOP
+from ..bus.router_wire import ADD_LISTENER, HISTORY_REPORT, REPORT, STOP, HistoryReport
 from ..config.service import ServiceOptions, history_file
 from ..errors import ConfigError
 from ..log import logger
@@ -56,6 +56,7 @@ class RouterProcess:
         self._channel: socket.socket | None = None
         self._started_at = 0.0
         self._failures = 0
+        self._history_report = HistoryReport()
         # When to call `tick`, in monotonic seconds; None for never.
         self.due_at: float | None = 0.0
         self.listen(path)
@@ -113,7 +114,23 @@ class RouterProcess:
         if self._process is not None and (code := self._process.poll()) is not None:
             self._close_channel()
             self._process = None
+            self._history_report = HistoryReport()
             self._schedule_restart(now, f"ended with {code}")
+
+    def ask(self) -> None:
+        """Ask the router for what :attr:`history_report` returns a moment later."""
+        if self._channel is not None:
+            with contextlib.suppress(OSError):
+                self._channel.send(REPORT)
+
+    @property
+    def history_report(self) -> HistoryReport:
+        """The last report of the router that runs; zeros before its first."""
+        if self._channel is not None:
+            with contextlib.suppress(OSError):
+                while len(data := self._channel.recv(HISTORY_REPORT.size)) == HISTORY_REPORT.size:
+                    self._history_report = HistoryReport(*HISTORY_REPORT.unpack(data))
+        return self._history_report
 
     def close(self) -> None:
         """End the process, and remove the socket."""

@@ -12,6 +12,7 @@ from collections.abc import Callable, Mapping, Sequence
 from http import HTTPStatus
 from typing import Any, Protocol
 
+from ..bus.router_wire import HistoryReport
 from ..http.response import Response
 from ..log import logger
 from ..metrics.catalogue import label, made
@@ -52,8 +53,11 @@ class ServiceMetrics:
         supervisor: Supervisor,
         children: Mapping[int, ChildProcess],
         refused: Counter[str],
+        *,
         orders: Orders | None = None,
+        history: Callable[[], HistoryReport | None] = lambda: None,
     ) -> None:
+        self._history = history
         self.orders = orders
         self._ask = ask
         self._supervisor = supervisor
@@ -116,6 +120,7 @@ class ServiceMetrics:
         now = time.monotonic()
         totals.add(self._of_supervisor())
         totals.add(_of_acme(self.orders))
+        totals.add(_of_history(self._history()))
         totals.add(
             [
                 made("gateman_scrape_silent_processes", {(): silent}),
@@ -162,6 +167,16 @@ class ServiceMetrics:
                 {(cause,): self._refused[cause] for cause in ("limit", "timeout", "invalid")},
             ),
         ]
+
+
+def _of_history(report: HistoryReport | None) -> list[Family]:
+    if report is None:
+        return []
+    return [
+        made("gateman_router_history_bytes", {(): report.size}),
+        made("gateman_router_history_channels", {(): report.channels}),
+        made("gateman_router_history_dropped_total", {(): report.dropped}),
+    ]
 
 
 def _of_acme(orders: Orders | None) -> list[Family]:

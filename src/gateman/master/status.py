@@ -10,6 +10,7 @@ from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
+from ..bus.router_wire import HistoryReport
 from . import channel
 from .channel import (
     Answer,
@@ -22,6 +23,7 @@ from .channel import (
 from .child_queries import A, AnyChildQuery, ChildQuery
 from .control import ControlClient
 from .listeners import Listeners
+from .router_process import RouterProcess
 from .slots import Process, ProcessState, Slot
 from .spawn import ChildProcess
 from .supervisor import Supervisor
@@ -44,8 +46,11 @@ class StatusQueries:
         supervisor: Supervisor,
         children: Mapping[int, ChildProcess],
         listeners: Sequence[Listeners],
+        *,
         orders: "CertificateOrders | None" = None,
+        router: RouterProcess | None = None,
     ) -> None:
+        self._router = router
         self._script = script
         self._supervisor = supervisor
         self._children = children
@@ -69,6 +74,10 @@ class StatusQueries:
         make_message = partial(channel.GetArrivals, nonce=nonce)
         self._answer(make_message, ArrivalsAnswer, self._arrivals, client, _ARRIVALS_TIMEOUT)
 
+    def history_report(self) -> HistoryReport | None:
+        """What the router's history holds; ``None`` without a router."""
+        return None if self._router is None else self._router.history_report
+
     def ask_metrics(self, on_answers: Callable[[dict[int, MetricsAnswer]], None]) -> None:
         self._ask(channel.GetMetrics, MetricsAnswer, on_answers, _METRICS_TIMEOUT)
 
@@ -90,6 +99,8 @@ class StatusQueries:
         timeout: float,
     ) -> None:
         self._query_count += 1
+        if self._router is not None:
+            self._router.ask()
         message = make_message(self._query_count)
         asked = {
             pid for pid, child in self._children.items() if child.is_ready and child.send(message)
@@ -152,6 +163,7 @@ class StatusQueries:
                 }
                 for slot in supervisor.slots
             ],
+            **({} if self._router is None else {"history": self._router.history_report._asdict()}),
             **({} if self._orders is None else {"certificates": self._orders.described()}),
         }
 

@@ -265,6 +265,21 @@ _counter(
 _gauge("gateman_info", "1; the label has the version of gateman.", ("version",))
 _gauge("gateman_start_time_seconds", "When the master started, in seconds since 1970.", ())
 _gauge("gateman_master_resident_memory_bytes", "Resident memory of the master.", ())
+_gauge(
+    "gateman_router_history_bytes",
+    "What the router keeps of channels with history, of at most `history_memory` bytes.",
+    (),
+)
+_gauge(
+    "gateman_router_history_channels",
+    "Channels of which the router knows a position; each takes about 600 bytes more.",
+    (),
+)
+_counter(
+    "gateman_router_history_dropped_total",
+    "Messages that the router dropped before their time, as `history_memory` was full.",
+    (),
+)
 _counter(
     "gateman_reloads_total", "Reloads of the service, by outcome: success or failure.", ("outcome",)
 )
