@@ -279,6 +279,21 @@ def test_a_process_that_has_forgotten_this_gateway_begins_anew() -> None:
     assert driver.sent() == [(A, [adopt(ANN), message(ANN, b"1")])]
 
 
+def test_a_client_that_leaves_after_a_process_has_heard_of_it_has_an_end() -> None:
+    """The process may have handled the handshake before it took the gateway for dead."""
+    driver = DispatchDriver(A)
+    driver.dispatch.connect(ANN, IP, 1, b"GET")
+    driver.done(A)
+    driver.dispatch.receive(A, Done(1, 0, has_gap=True, first=1, results=[]), 0)
+    driver.dispatch.close(ANN, 1006, "", b"")
+    driver.take()
+
+    driver.join(A)
+    assert driver.sent() == [
+        (A, [ConnectEvent(ANN, 0, b"", IP, 1, b"GET"), CloseEvent(ANN, 0, None, 1006, "")])
+    ]
+
+
 # Dying.
 
 

@@ -171,7 +171,6 @@ class Dispatch:
     def arrive(self, name: ClientId, remote_ip: str, remote_port: int) -> None:
         """Take a client whose protocol has no handshake: it is open."""
         client = self.clients[name] = GatewayClient(name, remote_ip, remote_port)
-        client.is_new = True
         self._add_event(client, OpenEvent(name))
 
     def message(self, client: GatewayClient, message: str | bytes) -> None:
@@ -207,9 +206,7 @@ class Dispatch:
         if client.is_paused:
             client.is_paused = False
             self.paused_count -= 1
-        first = client.pending[0].event if client.pending else None
-        is_first = type(first) is ConnectEvent and not first.suspicion
-        if client.window is None and (is_first or (client.is_new and len(client.pending) == 1)):
+        if client.is_new and len(client.pending) == 1:
             # No process has heard of this client, and it has sent nothing.
             self._waiting_size -= client.size
             self._resize(client, -client.size)

@@ -76,8 +76,8 @@ class GatewayClient:
         self.size = 0
         # Whether the gateway does not read from it.
         self.is_paused = False
-        # Whether it has sent no handshake, and no process has heard of it.
-        self.is_new = False
+        # Whether it was never given to a process, so that none has heard of it.
+        self.is_new = True
         # As MessagePack.
         self.session = b""
         # The session that its process has; None if the process has none.
