@@ -19,7 +19,7 @@ from ..bus import Bus, Cause, Gap
 from ..bus.subjects import Subject
 from ..errors import EnvelopeError, WrongThread
 from ..log import RateLimitedLogger
-from . import envelope as e
+from . import envelope as envelopes
 from .channels import EVERYBODY, Channel, node_channel, subject_of
 from .confirmer import Confirmer
 from .discovery import InformedNodes
@@ -171,18 +171,18 @@ class Node:
             counts=self.counts,
         )
         self.leases = LeaseKeeper(self.id, self._publish_lease, is_alone=bus is None)
-        self._handlers: dict[type[e.Envelope], Callable[[Any], object]] = {
-            e.Messages: self._receiver.deliver,
-            e.DirectMessages: self._receiver.deliver,
-            e.SequenceMark: self._receiver.deliver,
-            e.Command: self.actions.execute,
-            e.Claims: self.exclusive.on_claims,
-            e.QueryRequest: self._answer,
-            e.QueryReply: self._on_reply,
-            e.ExtensionMessage: self._pass_to_extension,
-            e.LeaseMessage: self.leases.on_message,
-            e.Hello: self._on_hello,
-            e.Bye: self._on_bye,
+        self._handlers: dict[type[envelopes.Envelope], Callable[[Any], object]] = {
+            envelopes.Messages: self._receiver.deliver,
+            envelopes.DirectMessages: self._receiver.deliver,
+            envelopes.SequenceMark: self._receiver.deliver,
+            envelopes.Command: self.actions.execute,
+            envelopes.Claims: self.exclusive.on_claims,
+            envelopes.QueryRequest: self._answer,
+            envelopes.QueryReply: self._on_reply,
+            envelopes.ExtensionMessage: self._pass_to_extension,
+            envelopes.LeaseMessage: self.leases.on_message,
+            envelopes.Hello: self._on_hello,
+            envelopes.Bye: self._on_bye,
         }
 
     @property
@@ -194,7 +194,11 @@ class Node:
             self._presence = PresenceKeeper(
                 self.id, self._publisher.put, known=self.liveness.peers.all()
             )
-            for kind in (e.PresenceChanges, e.PresenceRequest, e.PresenceStates):
+            for kind in (
+                envelopes.PresenceChanges,
+                envelopes.PresenceRequest,
+                envelopes.PresenceStates,
+            ):
                 self._handlers[kind] = self._presence.on_message
         return self._presence
 
@@ -254,7 +258,7 @@ class Node:
         self.local_clients.fanout.flush()
         await self.channels.stop()
         if self._publisher.is_open and self.bus is not None:
-            self._publisher.publish(EVERYBODY, e.Bye(self.id))
+            self._publisher.publish(EVERYBODY, envelopes.Bye(self.id))
             self._publisher.close()
             await self.bus.stop()
         self.query_client.pending_requests.end_all()
@@ -270,7 +274,7 @@ class Node:
 
     def send_to_extension(self, node: NodeId | None, data: bytes) -> None:
         """Send to the extension of one node or all, after what was sent to their clients."""
-        self._publisher.publish(_channel_of(node), e.ExtensionMessage(self.id, data))
+        self._publisher.publish(_channel_of(node), envelopes.ExtensionMessage(self.id, data))
 
     def _max_payload_size(self) -> int:
         return 0 if self.bus is None else self.bus.max_payload_size
@@ -279,7 +283,7 @@ class Node:
         if not self._publisher.is_open:
             return
         try:
-            envelope = e.decode(payload, max_size=self._max_payload_size())
+            envelope = envelopes.decode(payload, max_size=self._max_payload_size())
         except EnvelopeError as error:
             self._reject(error)
             return
@@ -288,15 +292,15 @@ class Node:
         if handle is not None:
             handle(envelope)
 
-    def _answer(self, request: e.QueryRequest) -> None:
+    def _answer(self, request: envelopes.QueryRequest) -> None:
         if self._has_clients:
             self.query_client.answer(request, max_size=self._max_payload_size())
 
-    def _on_reply(self, reply: e.QueryReply) -> None:
+    def _on_reply(self, reply: envelopes.QueryReply) -> None:
         if not self.query_client.pending_requests.take(reply):
             self.counts["late_answer"] += 1
 
-    def _pass_to_extension(self, message: e.ExtensionMessage) -> None:
+    def _pass_to_extension(self, message: envelopes.ExtensionMessage) -> None:
         if self.extension is not None:
             try:
                 self.extension.take(message.source, message.data)
@@ -306,17 +310,17 @@ class Node:
     def _forget_channel(self, channel: Channel) -> None:
         self._receiver.sequences.forget_channel(channel)
 
-    def _say_hello(self, channel: Channel, hello: e.Hello) -> None:
+    def _say_hello(self, channel: Channel, hello: envelopes.Hello) -> None:
         self._hellos.send(channel, hello)
 
-    def _on_hello(self, hello: e.Hello) -> None:
+    def _on_hello(self, hello: envelopes.Hello) -> None:
         self.liveness.on_hello(hello)
         self.exclusive.on_hello(hello)
         self._hellos.on_hello(hello)
         if self._presence is not None:
             self._presence.on_hello(hello)
 
-    def _on_bye(self, bye: e.Bye) -> None:
+    def _on_bye(self, bye: envelopes.Bye) -> None:
         self.liveness.peers.forget(bye.source)
         self.exclusive.received.forget(bye.source)
         self._forget(bye.source)
@@ -376,7 +380,10 @@ class Node:
             self._publisher.mark()
 
     def _publish_lease(
-        self, node: NodeId | None, message: e.LeaseMessage, on_sent: Callable[[bool], object]
+        self,
+        node: NodeId | None,
+        message: envelopes.LeaseMessage,
+        on_sent: Callable[[bool], object],
     ) -> None:
         self._publisher.put(_channel_of(node), lambda: message, on_sent)
 

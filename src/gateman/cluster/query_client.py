@@ -70,8 +70,8 @@ class QueryClient:
         if node not in peers:
             raise UnknownClient(client)
         pending = self.pending_requests.begin([node])
-        request = QueryRequest(self._node, pending.number, query, client)
-        await self._ask(pending, node_channel(node), request, deadline)
+        self._publish(node_channel(node), QueryRequest(self._node, pending.number, query, client))
+        await self._wait(pending, deadline)
         if pending.problems.get(node) is Problem.UNKNOWN_CLIENT:
             raise UnknownClient(client)
         if pending.problems.get(node) is Problem.NOT_SENDABLE:
@@ -99,10 +99,7 @@ class QueryClient:
         if command.is_made:
             # It was published without a request id; to execute it twice changes nothing.
             self._publish(node_channel(node), command.make())
-        try:
-            await pending.wait(self._deadline())
-        finally:
-            self.pending_requests.end(pending)
+        await self._wait(pending, self._deadline())
         if node in pending.missing:
             raise ConfirmTimeout(f"no answer from {node}, where {client} is connected")
         if node not in pending.values:
@@ -149,13 +146,9 @@ class QueryClient:
         blocked = peers.blocked() if needs_all else ()
         return values, (*pending.missing, *pending.problems, *blocked, *unknown)
 
-    async def _ask(
-        self, pending: PendingRequest, channel: Channel, request: QueryRequest, deadline: float
-    ) -> None:
+    async def _wait(self, pending: PendingRequest, deadline: float) -> None:
         try:
-            if pending.missing:
-                self._publish(channel, request)
-                await pending.wait(deadline)
+            await pending.wait(deadline)
         finally:
             self.pending_requests.end(pending)
 
