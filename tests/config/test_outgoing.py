@@ -31,6 +31,11 @@ def _ignore(_connection: object, _message: object) -> None:
         ("wss://a", {"ssl": False}, "ssl=False does not go with wss://"),
         ("tcp://a:1", {"ssl": "yes"}, "ssl='yes' is not an ssl.SSLContext"),
         ("tcp://a:1", {"max_delay": 0}, "max_delay=0 is not a positive number"),
+        (
+            "tcp://a:1",
+            {"max_dely": 5},
+            "'max_dely' is not an option of connect: did you mean 'max_",
+        ),
         ("wss://a b", {}, "is not the address of a server"),
         ("tcp://a:0", {}, "is not the address of a server"),
         ("wss://a/?token=1#b", {}, "connect('wss://a/') has a fragment"),

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Never, TypeVar
 from ..cluster.names import check_topic
 from ..entry_point import check_call
 from ..errors import ConfigError
-from ..options import Timeouts, check_flag, option
+from ..options import Timeouts, check_flag, check_names, option
 from . import checks, environment
 from .callbacks import check
 from .outgoing import Headers, OutgoingConnection
@@ -256,6 +256,7 @@ class BaseWorker(Configurable):
         max_send_buffer_size: int = 1 << 20,
         open_timeout: float = 10.0,
         max_delay: float = 30.0,
+        **unknown: Never,
     ) -> OutgoingConnection:
         """
         Connect to another server as long as a process serves, and again whenever that ends.
@@ -286,6 +287,7 @@ class BaseWorker(Configurable):
             max_send_buffer_size: Bytes that may wait for a slow server; what is more is dropped.
             open_timeout: Seconds until it has to be open, with TLS and handshake.
             max_delay: Seconds; the longest pause between two attempts.
+            unknown: None; other names are refused.
 
         Returns:
             The connection, to declare callbacks and to send. It is opened when the process serves.
@@ -302,6 +304,8 @@ class BaseWorker(Configurable):
             them handle its messages. What the server sends in between is lost, unless it
             repeats it.
         """
+        known = BaseWorker.connect.__kwdefaults__ or {}
+        check_names("option of connect", unknown, known)
         made = OutgoingConnection(
             url,
             callbacks={"on_message": on_message, "on_open": on_open, "on_close": on_close},
@@ -396,8 +400,7 @@ class BaseWorker(Configurable):
             raise RuntimeError(f"{cls.__name__} must be imported from gateman")
         name = f"{cls.__name__}.run_all()"
         check_call(name)
-        for option_name in unknown:
-            raise ConfigError.unknown("option of run_all", option_name, ServiceOptions.options)
+        check_names("option of run_all", unknown, ServiceOptions.options)
         if BaseWorker._has_run:
             raise ConfigError(
                 f"{name} was called a second time; the first call ran all declared workers",
