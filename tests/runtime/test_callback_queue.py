@@ -4,8 +4,7 @@ import asyncio
 import contextlib
 import contextvars
 import sys
-import types
-from collections.abc import AsyncIterator, Callable, Coroutine, Generator
+from collections.abc import AsyncIterator, Callable, Coroutine
 from typing import Any
 
 import anyio
@@ -15,7 +14,7 @@ import pytest
 from gateman import Connection, SendResult
 from gateman.connection_interfaces import PAUSED_BY_QUEUE
 from gateman.net.send_buffer import SendState
-from gateman.runtime.callback_queue import ENDED, CallbackQueues
+from gateman.runtime.callback_queue import CallbackQueues
 from tests.support.loop import eventually, on_loop, turns
 from tests.support.members import FakeLink
 from tests.support.members import connection as bare_connection
@@ -432,21 +431,16 @@ async def test_no_handler_runs_inside_of_another_task() -> None:
     journal = Journal()
     connection = bare_connection(1, FakeLink())
 
-    async def handle(_connection: Connection, item: object) -> None:
+    async def handle(_connection: Connection, item: str) -> None:
         journal.note("handled", item, asyncio.current_task())
 
-    @types.coroutine
-    def start() -> Generator[Any, Any, None]:
-        while True:
-            connection, item = yield ENDED
-            yield from handle(connection, item)
-
-    def make_starter() -> Generator[Any, Any, None]:
-        starter = start()
-        next(starter)
-        return starter
-
-    queues = CallbackQueues(handle, make_starter, max_count=10)
+    queues: CallbackQueues[Connection, str] = CallbackQueues(
+        handle,
+        lambda *_: None,
+        lambda *_: pytest.fail("nothing is raised"),
+        context_of=lambda _connection: contextvars.copy_context(),
+        staying=lambda _connection, _unbegun, waiting: waiting,
+    )
     queues.put(connection, "first")
     await journal.until("handled", "first")
     await turns()

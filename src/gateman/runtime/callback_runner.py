@@ -6,22 +6,21 @@ connection. While it runs, all later callbacks of this connection wait, plain fu
 (:mod:`gateman.runtime.callback_queue`). If a callback raises, its connection is closed, no other.
 """
 
-import asyncio
 import inspect
 from collections import Counter
 from collections.abc import Callable
-from contextvars import copy_context
-from types import CoroutineType, coroutine
-from typing import Any
+from contextvars import Context, copy_context
+from types import CoroutineType
+from typing import Any, NamedTuple
 
 from ..config.callbacks import Function, is_async, wrong_result
 from ..connection import Connection, State
+from ..connection_interfaces import PAUSED_BY_QUEUE
 from ..errors import Refuse
 from ..options import Limits
 from ..websocket.close import INTERNAL_ERROR
 from .callback_errors import CallbackErrors, has_left
-from .callback_queue import ENDED, Call, CallbackQueues, QueuedItem, Starter, Then
-from .callback_tasks import cancellation_error
+from .callback_queue import CallbackQueues
 
 # If one of these is async, messages may have to wait for it.
 _BEFORE_MESSAGES = (
@@ -38,6 +37,22 @@ _DECIDING = "on_websocket_connect"
 _NOT_DECIDING = ("on_connect", "on_open")
 
 
+Then = Callable[[Exception | None], None]
+
+
+class Call(NamedTuple):
+    """A callback that waits; a message of a user's protocol may be any other tuple."""
+
+    name: str
+    function: Function
+    args: tuple[Any, ...]
+    then: Then | None  # is called with its decision
+
+
+QueuedItem = str | bytes | Call
+"""A message has no object around it: a peer can send 40 000 empty ones in one read."""
+
+
 class CallbackRunner:
     """The callbacks of one worker in one process."""
 
@@ -48,8 +63,18 @@ class CallbackRunner:
         self._counts = counts
         self._callback_errors = CallbackErrors(counts)
         self._async = {name for name, function in functions.items() if is_async(function)}
-        self._queues = CallbackQueues(
-            self._handle, self._make_starter, max_count=limits.max_queued_messages
+        # Is copied for each connection.
+        self._context = copy_context()
+        self._queues: CallbackQueues[Connection, QueuedItem] = CallbackQueues(
+            self._run,
+            self._run_returned,
+            self._run_raised,
+            context_of=self._context_of,
+            staying=_on_close_stays,
+            message_function=functions.get("on_message"),
+            max_count=limits.max_queued_messages,
+            pause=_pause,
+            resume=_resume,
         )
 
     def deliver(self) -> Function:
@@ -65,15 +90,15 @@ class CallbackRunner:
 
     def call(self, name: str, connection: Connection, *args: Any) -> None:
         """Call a callback now, or behind those that wait."""
-        if name == "on_close":
-            self._queues.dismiss(connection)
-            if not connection.needs_on_close:
-                # A health check, or a client that was refused before any callback.
-                return
         function = self._functions.get(name)
+        if name == "on_close" and not connection.needs_on_close:
+            # A health check, or a client that was refused before any callback.
+            function = None
         if function is not None:
             connection.needs_on_close = True
             self._call(connection, Call(name, function, (connection, *args), None))
+        if name == "on_close":
+            self._queues.dismiss(connection)
 
     def ask(self, connection: Connection, then: Then) -> None:
         """Call ``on_websocket_connect``, and call ``then`` with its decision."""
@@ -102,7 +127,7 @@ class CallbackRunner:
 
     def begin(self) -> None:
         """Start the contexts of connections with what ``on_worker_start`` has set."""
-        self._queues.context = copy_context()
+        self._context = copy_context()
 
     def failed(self, connection: Connection, error: Exception, name: str = "on_message") -> None:
         """Log what a callback raised, and close its connection with 1011."""
@@ -118,11 +143,12 @@ class CallbackRunner:
 
     def forget_messages(self, connection: Connection) -> None:
         """Drop the messages that wait: our side closes the connection."""
-        self._queues.drop_messages(connection)
+        self._queues.drop(connection, lambda item: not isinstance(item, Call))
 
     async def finish(self, timeout: float) -> None:  # noqa: ASYNC109 - a bound, not a scope
         """Wait for the callbacks that run, and cancel those that take longer."""
         await self._queues.finish(timeout)
+        await self._queues.cancel()
 
     def _deliver_in_order(self, connection: Connection, message: str | bytes) -> None:
         if self._queues.is_busy(connection):
@@ -148,55 +174,24 @@ class CallbackRunner:
         else:
             self._returned(connection, result, name, then)
 
-    async def _handle(self, connection: Connection, item: QueuedItem) -> None:
+    def _context_of(self, connection: Connection) -> Context:
+        context = connection.callback_context
+        if context is None:
+            context = connection.callback_context = self._context.copy()
+        return context
+
+    def _run(self, connection: Connection, item: QueuedItem) -> object:
         if isinstance(item, Call):
-            name, function, args, then = item
-        else:
-            name, args, then = "on_message", (connection, item), None
-            function = self._functions[name]
-        try:
-            result = function(*args)
-            # Only the first of these two is fast.
-            if isinstance(result, CoroutineType) or inspect.isawaitable(result):
-                result = await result
-        except (asyncio.CancelledError, Exception) as error:  # noqa: BLE001 - as in `_call`
-            self._stopped(connection, error, name, then)
-        else:
-            # Of most, nothing can be wrong.
-            if then is not None or result is False:
-                self._returned(connection, result, name, then)
+            return item.function(*item.args)
+        return self._functions["on_message"](connection, item)
 
-    def _make_starter(self) -> Starter:
-        starter = self._start()
-        next(starter)
-        return starter
+    def _run_returned(self, connection: Connection, item: QueuedItem, result: object) -> None:
+        if isinstance(item, Call):
+            self._returned(connection, result, item.name, item.then)
 
-    @coroutine
-    def _start(self) -> Starter:
-        """Handle messages as :meth:`_handle` does; see ``Starter``."""
-        function = self._functions.get("on_message", _ignore)
-        while True:
-            connection, message = yield ENDED
-            try:
-                result: Any = function(connection, message)
-                if isinstance(result, CoroutineType):
-                    result = yield from result  # type: ignore[misc] # as this is a `coroutine`
-                elif inspect.isawaitable(result):
-                    result = yield from result.__await__()
-            except (asyncio.CancelledError, Exception) as error:  # noqa: BLE001 - as in `_call`
-                self._stopped(connection, error, "on_message", None)
-            # Nothing is kept until the next message.
-            connection = message = result = None
-
-    def _stopped(
-        self, connection: Connection, error: BaseException, name: str, then: Then | None
-    ) -> None:
-        if isinstance(error, asyncio.CancelledError):
-            if self._queues.cancelled(connection):
-                # The task itself is cancelled: only on_close is still called.
-                return
-            error = cancellation_error(error)
+    def _run_raised(self, connection: Connection, item: QueuedItem, error: BaseException) -> None:
         if isinstance(error, Exception):
+            name, then = (item.name, item.then) if isinstance(item, Call) else ("on_message", None)
             self._raised(connection, error, name, then)
 
     def _returned(
@@ -219,6 +214,22 @@ class CallbackRunner:
             self.failed(connection, error, name)
         if then is not None:
             then(error)
+
+
+def _on_close_stays(
+    _connection: Connection, unbegun: list[QueuedItem], waiting: list[QueuedItem]
+) -> list[QueuedItem]:
+    return [
+        item for item in unbegun + waiting if isinstance(item, Call) and item.name == "on_close"
+    ]
+
+
+def _pause(connection: Connection) -> None:
+    connection.link.pause(PAUSED_BY_QUEUE)
+
+
+def _resume(connection: Connection) -> None:
+    connection.link.resume(PAUSED_BY_QUEUE)
 
 
 def _ignore(*_args: object) -> None:
