@@ -33,7 +33,9 @@ HEAD = b"GET /chat?a=1 HTTP/1.1\r\nHost: example.com\r\n\r\n"
 
 
 class RunnerHarness:
-    """Handlers, and what they say."""
+    """Handlers, and what they say to a gateway."""
+
+    prefix = "gate-"
 
     def __init__(self, **functions: Callable[..., Any]) -> None:
         self.counts: Counter[str] = Counter()
@@ -47,14 +49,19 @@ class RunnerHarness:
         """Let events come; numbered from 1 on."""
         for event in events:
             self._number += 1
-            if self.handlers.handle_event(self._number, event, self._settle, self._announce):
-                self._settle(Result(self._number))
+            self.handlers.handle([(self._number, event)], self)
 
-    def _settle(self, result: Result) -> None:
+    def handled(self, number: int) -> None:
+        """Take an empty result."""
+        self.complete(Result(number))
+
+    def complete(self, result: Result) -> None:
+        """Take a result."""
         self.results.append(result)
         self.said.append(result.number)
 
-    def _announce(self, number: int) -> None:
+    def announce(self, number: int) -> None:
+        """Take note of an event that begins."""
         self.said.append(f"begins {number}")
 
     async def until(self, count: int) -> list[int]:
@@ -479,6 +486,7 @@ async def test_a_forgotten_client_has_no_waiting_events() -> None:
 
     business_node = RunnerHarness(on_message=on_message)
     business_node.handle(adopt(ANN), text(ANN, "1"), text(ANN, "2"))
+    await turns()
     business_node.handlers.forget(ANN)
     business_node.handlers.forget(BOB)
     gate.set()

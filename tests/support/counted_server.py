@@ -43,7 +43,7 @@ class Waiting(NamedTuple):
 def waiting(server: Server) -> Waiting:
     """Count what waits for callbacks."""
     queues = server.service._callback_runner._queues  # noqa: SLF001 - as above
-    by_connection, tasks = queues._queues, queues._tasks  # noqa: SLF001 - as above
+    by_connection, tasks = queues.by_owner, queues._tasks  # noqa: SLF001 - as above
     messages = sum(len(queue.items) for queue in by_connection.values())
     return Waiting(len(by_connection), len(tasks), messages)
 

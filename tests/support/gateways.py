@@ -116,7 +116,8 @@ class BusinessNode:
     @property
     def windows(self) -> dict[NodeId, ReceiveWindow]:
         """What it receives of each gateway."""
-        return self.service._windows  # noqa: SLF001
+        gateways = self.service._gateways  # noqa: SLF001
+        return {name: gateway.window for name, gateway in gateways.items()}
 
     @property
     def clients(self) -> dict[ClientId, ClientContext]:

@@ -11,7 +11,6 @@ import contextlib
 import socket
 from collections import Counter
 from collections.abc import Callable, Collection, Sequence
-from functools import partial
 from math import inf
 from typing import TYPE_CHECKING, Any
 
@@ -58,6 +57,24 @@ if TYPE_CHECKING:
 _MAX_BUS_WAIT = 600.0
 
 
+class _Gateway:
+    """A gateway that sends events: the :class:`~.event_runner.Origin` of these."""
+
+    def __init__(self, service: "BusinessService", name: NodeId, epoch: int) -> None:
+        self.prefix = f"{name}-"
+        self.window = ReceiveWindow(epoch)
+        self.handled = self.window.handled
+        self._service = service
+        self._name = name
+
+    def complete(self, result: Result) -> None:
+        self.window.done(result)
+        self._service.schedule_report(self._name)
+
+    def announce(self, number: int) -> None:
+        self._service.announce(self._name, Begun(self.window.epoch, number))
+
+
 class BusinessService:
     """One process of a business worker, as a :class:`~gateman.runtime.process.AnyService`."""
 
@@ -80,7 +97,7 @@ class BusinessService:
             functions = measurements.measured(functions)
         self._runner = EventRunner(functions, self.counts, self._close_failed)
         self._local_node: Node | None = None
-        self._windows: dict[NodeId, ReceiveWindow] = {}
+        self._gateways: dict[NodeId, _Gateway] = {}
         self._reports_due: set[NodeId] = set()
         self._progress = asyncio.Event()
         self._is_leaving = False
@@ -149,7 +166,7 @@ class BusinessService:
 
     def _has_unacknowledged(self) -> bool:
         """Tell whether results are not acknowledged because the bus is or was away."""
-        if not any(receive_window.has_unacknowledged for receive_window in self._windows.values()):
+        if not any(gateway.window.has_unacknowledged for gateway in self._gateways.values()):
             return False
         self._check_bus()
         return self._is_bus_down or self._loop.time() < self._returned_at + RECONNECT_GRACE
@@ -171,7 +188,7 @@ class BusinessService:
         await stopped(self._worker.callbacks, self._worker, self, deadline)
 
     def _is_finished(self) -> bool:
-        return all(receive_window.is_idle for receive_window in self._windows.values())
+        return all(gateway.window.is_idle for gateway in self._gateways.values())
 
     def _sign_off(self) -> None:
         self._has_left = True
@@ -189,20 +206,20 @@ class BusinessService:
         """Take a packet of a gateway."""
         packet = decode(data)
         now = self._loop.time()
-        receive_window = self._windows.get(source)
-        if receive_window is not None:
+        gateway = self._gateways.get(source)
+        if gateway is not None:
             self._liveness.heard(source, now)
         match packet:
             case Events():
-                self._take_events(source, receive_window, packet, now)
+                self._take_events(source, gateway, packet, now)
             case Discover():
                 self._send(source, self._offer())
-            case Released() if receive_window is not None and receive_window.epoch == packet.epoch:
-                receive_window.release(packet)
-                self._forget_handed_over(source, receive_window)
+            case Released() if gateway is not None and gateway.window.epoch == packet.epoch:
+                gateway.window.release(packet)
+                self._forget_handed_over(source, gateway)
                 self._progress.set()
-            case Leave() if receive_window is not None:
-                self._remove_gateway(source, receive_window)
+            case Leave() if gateway is not None:
+                self._remove_gateway(source, gateway)
             case _:
                 pass  # For another business process, or of an earlier epoch.
 
@@ -214,24 +231,17 @@ class BusinessService:
         self._next_beat_at = 0.0
 
     def _take_events(
-        self, source: NodeId, receive_window: ReceiveWindow | None, events: Events, now: float
+        self, source: NodeId, gateway: _Gateway | None, events: Events, now: float
     ) -> None:
-        if receive_window is None or events.epoch > receive_window.epoch:
-            if receive_window is not None:
+        if gateway is None or events.epoch > gateway.window.epoch:
+            if gateway is not None:
                 # The gateway took this process for dead and gave its clients to other processes.
                 self._forget_clients_of(source)
-            receive_window = self._windows[source] = ReceiveWindow(events.epoch)
+            gateway = self._gateways[source] = _Gateway(self, source, events.epoch)
             self._liveness.heard(source, now)
-        elif events.epoch < receive_window.epoch:
+        elif events.epoch < gateway.window.epoch:
             return
-        complete = partial(self._complete, source, receive_window)
-        announce = partial(self._announce, source, receive_window)
-        handle, prefix = self._runner.handle_event, f"{source}-"
-        for number, event in receive_window.accept(events):
-            if not event.client.startswith(prefix):
-                receive_window.done(Result(number))  # Forged: the client is not the sender's.
-            elif handle(number, event, complete, announce):
-                receive_window.handled(number)
+        self._runner.handle(gateway.window.accept(events), gateway)
         # At once, so that one write takes the report and what the handlers have sent.
         self._reports_due.add(source)
         self._flush_reports()
@@ -244,29 +254,27 @@ class BusinessService:
         for name in self._clients_of(source):
             self._runner.forget(name)
 
-    def _forget_handed_over(self, source: NodeId, receive_window: ReceiveWindow) -> None:
+    def _forget_handed_over(self, source: NodeId, gateway: _Gateway) -> None:
         """Forget the clients that another process has taken over from this leaving one."""
-        for name in receive_window.handed_over(self._clients_of(source)):
+        for name in gateway.window.handed_over(self._clients_of(source)):
             self._runner.forget(name)
 
-    def _remove_gateway(self, source: NodeId, receive_window: ReceiveWindow) -> None:
+    def _remove_gateway(self, source: NodeId, gateway: _Gateway) -> None:
         """Run ``on_close`` for the clients of a gateway that is gone."""
-        self._forget_handed_over(source, receive_window)
-        del self._windows[source]
+        self._forget_handed_over(source, gateway)
+        del self._gateways[source]
         self._liveness.forget(source)
         self._progress.set()
         for name in self._clients_of(source):
             self._runner.leave(name, *GATEWAY_GONE)
 
-    def _complete(self, source: NodeId, receive_window: ReceiveWindow, result: Result) -> None:
-        receive_window.done(result)
-        self._schedule_report(source)
-
-    def _announce(self, source: NodeId, receive_window: ReceiveWindow, number: int) -> None:
+    def announce(self, source: NodeId, begun: Begun) -> None:
+        """Send results, and behind them which event begins."""
         self._flush_reports()
-        self._send(source, Begun(receive_window.epoch, number))
+        self._send(source, begun)
 
-    def _schedule_report(self, source: NodeId) -> None:
+    def schedule_report(self, source: NodeId) -> None:
+        """Report to a gateway at the end of this turn of the loop."""
         self._progress.set()
         if not self._reports_due:
             self._loop.call_soon(self._flush_reports)
@@ -275,9 +283,9 @@ class BusinessService:
     def _flush_reports(self) -> None:
         due, self._reports_due = self._reports_due, set()
         for source in due:
-            receive_window = self._windows.get(source)
-            if receive_window is not None:
-                for done in receive_window.report():
+            gateway = self._gateways.get(source)
+            if gateway is not None:
+                for done in gateway.window.report():
                     self._send(source, done)
 
     def _offer(self) -> Offer:
@@ -297,12 +305,12 @@ class BusinessService:
         if now >= self._next_beat_at:
             self._next_beat_at = now + BEAT_INTERVAL
             self._send(None, self._offer())
-            for source, receive_window in self._windows.items():
-                for done in receive_window.heartbeat():
+            for source, gateway in self._gateways.items():
+                for done in gateway.window.heartbeat():
                     self._send(source, done)
-        for source, receive_window in self._windows.items():
+        for source, gateway in self._gateways.items():
             if self._is_leaving:
-                self._forget_handed_over(source, receive_window)
+                self._forget_handed_over(source, gateway)
             if self._liveness.should_probe(source, now, SILENCE_OF_GATEWAY):
                 self._probes.ask(source)
         self.counts["clients"] = len(self._runner.clients)
@@ -315,7 +323,7 @@ class BusinessService:
             return
         if self._liveness.probed(source, self._loop.time(), is_connected=is_connected):
             logger.warning("the gateway %s is gone", source)
-            self._remove_gateway(source, self._windows[source])
+            self._remove_gateway(source, self._gateways[source])
 
     @property
     def message_count(self) -> int:

@@ -1,36 +1,29 @@
 """
 Runs a business worker's handlers: for each client one at a time and in order.
 
-A plain function runs at once, an ``async def`` in a task of its client, whose later events wait
-until the task ends. An exception of a handler is logged with its traceback and closes that client.
-
-It shares tasks and error reports with :mod:`gateman.runtime.callback_runner`, and not the queue:
-the gateway bounds what waits here and needs a result for it, suspected events run one at a time in
-the whole process, and there is no connection whose reading could pause.
+A plain function runs at once, an ``async def`` in a task of its client, for which later events wait
+(:mod:`gateman.runtime.callback_queue`). The gateway bounds what waits. An exception of a handler is
+logged with its traceback and closes that client.
 """
 
 import asyncio
 import contextlib
 import inspect
-from collections import Counter, deque
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Mapping
-from functools import partial
-from typing import Any
+from collections import Counter
+from collections.abc import Awaitable, Callable, Iterable, Mapping
+from contextvars import copy_context
+from typing import Any, Protocol
 
 import msgspec
 
 from ..cluster.envelope import unsendable
 from ..cluster.names import ClientId
-from ..config.callbacks import Function, wrong_result
+from ..config.callbacks import BUSINESS_CLIENT_SIGNATURES, Function, is_async, wrong_result
 from ..errors import EnvelopeError, Refuse
 from ..request import parse_request
 from ..runtime.callback_errors import CallbackErrors, has_left
-from ..runtime.callback_tasks import (
-    CallbackTasks,
-    Task,
-    cancellation_error,
-    take_back_cancellation,
-)
+from ..runtime.callback_queue import CallbackQueues
+from ..runtime.callback_tasks import cancellation_error
 from . import current
 from .protocol import (
     AdoptEvent,
@@ -68,22 +61,52 @@ _encoder = msgspec.msgpack.Encoder()
 _decoder = msgspec.msgpack.Decoder(dict[str, Any])
 _answers = msgspec.msgpack.Decoder(HandshakeAnswer)
 
-Running = Awaitable[object]
+# What handling a piece of a message returns, and a command that was answered without a callback.
+_NO_RESULT = object()
+
+
+class Origin(Protocol):
+    """The gateway that has sent an event, to which its result goes."""
+
+    @property
+    def prefix(self) -> str:
+        """What the ids of its clients begin with."""
+
+    @property
+    def handled(self) -> Callable[[int], None]:
+        """Take the number of an event with an empty result."""
+
+    def complete(self, result: Result) -> None:
+        """Take a result."""
+
+    def announce(self, number: int) -> None:
+        """Report that a handler begins a suspected event."""
 
 
 class ClientContext:
     """A client whose events go to this process."""
 
-    __slots__ = ("name", "parts", "remote_ip", "remote_port", "saved", "used_session", "waiting")
+    __slots__ = (
+        "callback_context",
+        "name",
+        "origin",
+        "parts",
+        "remote_ip",
+        "remote_port",
+        "saved",
+        "used_session",
+    )
 
-    def __init__(self, name: ClientId, remote_ip: str, remote_port: int) -> None:
+    def __init__(self, name: ClientId, origin: Origin, remote_ip: str, remote_port: int) -> None:
         self.name = name
+        self.origin = origin
         self.remote_ip = remote_ip
         self.remote_port = remote_port
+        # All its handlers run in it.
+        self.callback_context = copy_context()
+        self.callback_context.run(current.current_context.set, self)
         # The session that the gateway has, as MessagePack; empty for an empty session.
         self.saved = b""
-        # Events that wait while a handler runs; None if no handler runs.
-        self.waiting: deque[Work] | None = None
         # The pieces of a message that is not complete.
         self.parts: list[Work] = []
         # The session, if a handler has used it since `save`.
@@ -128,9 +151,9 @@ class Work(msgspec.Struct):
 
     number: int  # its number in its receive window
     event: AnyEvent
-    complete: Callable[[Result], None]
-    # Called with `number` before a handler begins a suspected event.
-    announce: Callable[[int], None]
+    origin: Origin
+    # What its handler, a plain function, has returned.
+    running: Awaitable[object] | None = None
     # The number of its question and the callback, if it is a command.
     command: tuple[int, str] | None = None
 
@@ -155,198 +178,177 @@ class EventRunner:
         self._counts = counts
         self._callback_errors = CallbackErrors(counts)
         self._close = close
-        self._tasks = CallbackTasks()
+        names = {name for name, function in functions.items() if is_async(function)}
+        self._async = {kind for kind, name in _NAMES.items() if name in names}
+        self._has_async_commands = not names.isdisjoint(BUSINESS_CLIENT_SIGNATURES)
+        # If it is a plain function.
+        self._on_message = None if MessageEvent in self._async else functions.get("on_message")
+        self._queues: CallbackQueues[ClientContext, Work] = CallbackQueues(
+            self._call,
+            self._returned,
+            self._raised,
+            context_of=lambda client: client.callback_context,
+            staying=self._staying,
+        )
         self._one_by_one = asyncio.Lock()
         self._is_over = False
 
-    def handle(self, work: Work) -> None:
-        """Handle an event at once, or queue it behind the client's earlier events."""
+    def handle(self, events: Iterable[tuple[int, AnyEvent]], origin: Origin) -> None:
+        """Handle a gateway's events, each at once or behind its client's earlier events."""
+        clients, queued = self.clients, self._queues.by_owner
+        function, handled = self._on_message, origin.handled
+        for number, event in events:
+            client = clients.get(event.client)
+            if (
+                client is None
+                or client.origin is not origin
+                or function is None
+                or type(event) is not MessageEvent
+                or client in queued
+                or event.suspicion
+                or not event.is_last
+                or event.is_command
+                or client.parts
+                or self._is_over
+            ):
+                if event.client.startswith(origin.prefix):
+                    self._handle(Work(number, event, origin))
+                else:
+                    origin.complete(Result(number))  # Forged: the client is not the sender's.
+                continue
+            # Mostly without a `Work`, whose result would be empty.
+            if event.session is not None:
+                client.renew(event.session)
+            payload = event.payload
+            message = str(payload, "utf-8") if event.is_text else payload
+            try:
+                result = client.callback_context.run(function, client.name, message)
+            except Exception as error:  # noqa: BLE001 - an application's fault is its own
+                self._raised(client, Work(number, event, origin), error)
+            else:
+                if result is None and client.used_session is None:
+                    self.count += 1
+                    handled(number)
+                else:
+                    self._take_result(client, Work(number, event, origin), result)
+
+    def leave(self, name: ClientId, code: int, reason: str) -> None:
+        """Run ``on_close`` for a client whose gateway is gone."""
+        self._handle(Work(0, CloseEvent(name, 0, None, code, reason), _GONE))
+
+    def forget(self, name: ClientId) -> None:
+        """Forget a client that another process has taken over, and its waiting events."""
+        client = self.clients.get(name)
+        if client is not None:
+            self._remove(client)
+
+    async def finish(self, timeout: float) -> None:  # noqa: ASYNC109 - a bound, not a scope
+        """Wait for running handlers; cancel the rest, whose events stay unhandled."""
+        if not await self._queues.finish(timeout):
+            self._is_over = True
+            await self._queues.cancel()
+
+    def _handle(self, work: Work) -> None:
         if self._is_over:
             # It would overtake events that were cancelled.
             return
         event = work.event
-        context = self.clients.get(event.client)
-        if context is None:
+        client = self.clients.get(event.client)
+        if client is None:
             if not isinstance(event, (AdoptEvent, ConnectEvent)):
                 # The client was refused, or its gateway is gone.
-                work.complete(Result(work.number))
+                work.origin.complete(Result(work.number))
                 return
-            context = ClientContext(event.client, event.remote_ip, event.remote_port)
-            self.clients[event.client] = context
-        if context.waiting is not None:
-            context.waiting.append(work)
-        elif event.suspicion:
-            self._begin(context, work, None)
+            client = ClientContext(event.client, work.origin, event.remote_ip, event.remote_port)
+            self.clients[event.client] = client
+        if event.suspicion or self._is_async(event):
+            self._queues.deliver(client, work)
+        elif self._queues.is_busy(client):
+            self._queues.put(client, work)
         else:
-            running = self._call(context, work)
-            if running is not None:
-                self._begin(context, work, running)
-
-    def handle_event(
-        self,
-        number: int,
-        event: AnyEvent,
-        complete: Callable[[Result], None],
-        announce: Callable[[int], None],
-    ) -> bool:
-        """Handle an event, mostly without a :class:`Work`; True if the result is empty."""
-        context = self.clients.get(event.client)
-        if (
-            context is None
-            or context.waiting is not None
-            or context.parts
-            or type(event) is not MessageEvent
-            or event.suspicion
-            or not event.is_last
-            or event.is_command
-            or self._is_over
-        ):
-            self.handle(Work(number, event, complete, announce))
-            return False
-        if event.session is not None:
-            context.renew(event.session)
-        function = self._functions.get("on_message")
-        result: object = None
-        if function is not None:
-            token = current.current_context.set(context)
             try:
-                payload = event.payload
-                result = function(context.name, str(payload, "utf-8") if event.is_text else payload)
+                result = client.callback_context.run(self._call, client, work)
             except Exception as error:  # noqa: BLE001 - an application's fault is its own
-                self._failed(context, Work(number, event, complete, announce), error)
-                return False
-            finally:
-                current.current_context.reset(token)
-        if result is None and context.used_session is None:
-            self.count += 1
-            return True
-        work = Work(number, event, complete, announce)
+                self._raised(client, work, error)
+            else:
+                self._take_result(client, work, result)
+
+    def _is_async(self, event: AnyEvent) -> bool:
+        if type(event) is MessageEvent and event.is_command:
+            return self._has_async_commands
+        return type(event) in self._async
+
+    def _take_result(self, client: ClientContext, work: Work, result: object) -> None:
+        """Take what a plain function has returned, which may have to be awaited."""
+        # Mostly None, for which `isawaitable` is slowest.
         if result is not None and inspect.isawaitable(result):
-            self._begin(context, work, result)
+            work.running = result
+            self._queues.put(client, work)
         else:
-            self._returned(context, work, result)
-        return False
+            self._returned(client, work, result)
 
-    def leave(self, name: ClientId, code: int, reason: str) -> None:
-        """Run ``on_close`` for a client whose gateway is gone."""
-        self.handle(Work(0, CloseEvent(name, 0, None, code, reason), _ignore, _ignore))
+    def _remove(self, client: ClientContext) -> list[Work]:
+        """Forget a client; return its events that wait."""
+        if self.clients.get(client.name) is client:
+            del self.clients[client.name]
+            # It refers to the client.
+            del client.callback_context
+        waiting = self._queues.drop(client, lambda _work: True)
+        self._queues.dismiss(client)
+        return waiting
 
-    def forget(self, name: ClientId) -> None:
-        """Forget a client that another process has taken over, and its waiting events."""
-        context = self.clients.pop(name, None)
-        if context is not None and context.waiting:
-            context.waiting.clear()
+    def _staying(
+        self, client: ClientContext, unbegun: list[Work], waiting: list[Work]
+    ) -> list[Work]:
+        """Fail only what was to run when the application cancels a task."""
+        for work in unbegun:
+            if inspect.iscoroutine(work.running):
+                work.running.close()
+            self._raised(client, work, asyncio.CancelledError())
+        is_gone = self.clients.get(client.name) is not client
+        return [] if is_gone or self._is_over else waiting
 
-    async def finish(self, timeout: float) -> None:  # noqa: ASYNC109 - a bound, not a scope
-        """Wait for running handlers; cancel the rest, whose events stay unhandled."""
-        if self._tasks:
-            await self._tasks.wait(timeout)
-            self._is_over = True
-            await self._tasks.cancel()
-
-    def _begin(self, context: ClientContext, work: Work, running: Running | None) -> None:
-        waiting: deque[Work] = deque()
-        context.waiting = waiting
-        self._tasks.start(
-            self._work(context, waiting, work, running),
-            awaits=running,
-            ended=partial(self._ended, context, waiting, work),
-        )
-
-    def _ended(self, context: ClientContext, waiting: deque[Work], work: Work, _task: Task) -> None:
-        if context.waiting is waiting and not self._is_over:
-            # The application has cancelled it before its first step.
-            context.waiting = None
-            self._failed(context, work, RuntimeError("it was cancelled"))
-            for late in waiting:
-                self.handle(late)
-
-    async def _work(
-        self, context: ClientContext, waiting: deque[Work], work: Work, running: Running | None
-    ) -> None:
-        """Handle an event and the client's events that arrive meanwhile."""
-        current.current_context.set(context)
-        try:
-            await self._handle_one(context, work, running)
-            while waiting:
-                await self._handle_one(context, waiting.popleft(), None)
-        finally:
-            context.waiting = None
-
-    @contextlib.asynccontextmanager
-    async def _announced(self, work: Work) -> AsyncIterator[None]:
+    async def _call_carefully(self, client: ClientContext, work: Work) -> object:
         """Hold back other suspected events, so that it is known which one kills this process."""
-        has_turn = contextlib.ExitStack()
-        await self._one_by_one.acquire()
-        has_turn.callback(self._one_by_one.release)
-        timer = asyncio.get_running_loop().call_later(_TURN, has_turn.close)
-        if work.event.suspicion > 1:
-            timer.cancel()
-        try:
+        with contextlib.ExitStack() as has_turn:
+            await self._one_by_one.acquire()
+            has_turn.callback(self._one_by_one.release)
+            if work.event.suspicion == 1:
+                timer = asyncio.get_running_loop().call_later(_TURN, has_turn.close)
+                has_turn.callback(timer.cancel)
             # The gateway must know of it before the handler begins.
-            work.announce(work.number)
+            work.origin.announce(work.number)
             for _ in range(_TURNS_UNTIL_SENT):
                 await asyncio.sleep(0)
-            yield
-        finally:
-            timer.cancel()
-            has_turn.close()
+            result = self._call_handler(client, work)
+            return await result if inspect.isawaitable(result) else result
 
-    async def _handle_one(
-        self, context: ClientContext, work: Work, running: Running | None
-    ) -> None:
-        is_careful = bool(work.event.suspicion) and not _is_piece(work.event)
-        try:
-            async with self._announced(work) if is_careful else contextlib.nullcontext():
-                if running is None:
-                    running = self._call(context, work)
-                result = None if running is None else await running
-        except asyncio.CancelledError as error:
-            if self._is_over:
-                raise
-            # The application has cancelled this task, or what it awaits.
-            take_back_cancellation(asyncio.current_task())
-            self._failed(context, work, cancellation_error(error, "it was cancelled"))
-        except Exception as error:  # noqa: BLE001 - an application's fault is its own
-            self._failed(context, work, error)
-        else:
-            if running is not None:
-                self._returned(context, work, result)
+    def _call(self, client: ClientContext, work: Work) -> object:
+        if work.running is not None:
+            return work.running
+        if work.event.suspicion and not _is_piece(work.event):
+            return self._call_carefully(client, work)
+        return self._call_handler(client, work)
 
-    def _call(self, context: ClientContext, work: Work) -> Running | None:
-        """Call the handler of an event; return its awaitable if it has not ended."""
+    def _call_handler(self, client: ClientContext, work: Work) -> object:
+        """Call the handler of an event; return what it returns."""
         event = work.event
         if event.session is not None:
-            context.renew(event.session)
+            client.renew(event.session)
         if _is_piece(event):
-            context.parts.append(work)
-            return None
-        arguments = _arguments(context, event)
+            client.parts.append(work)
+            return _NO_RESULT
+        arguments = _arguments(client, event)
         if isinstance(event, MessageEvent) and event.is_command:
-            question = self._question(context, work, arguments[0])
+            question = self._question(client, work, arguments[0])
             if question is None:
-                return None
+                return _NO_RESULT
             arguments = question
         function = self._functions.get(work.name)
-        if function is None:
-            self._done(context, work)
-            return None
-        token = current.current_context.set(context)
-        try:
-            result = function(context.name, *arguments)
-        except Exception as error:  # noqa: BLE001 - an application's fault is its own
-            self._failed(context, work, error)
-        else:
-            # Mostly None, for which `isawaitable` is slowest.
-            if result is not None and inspect.isawaitable(result):
-                return result
-            self._returned(context, work, result)
-        finally:
-            current.current_context.reset(token)
-        return None
+        return None if function is None else function(client.name, *arguments)
 
     def _question(
-        self, context: ClientContext, work: Work, payload: bytes
+        self, client: ClientContext, work: Work, payload: bytes
     ) -> tuple[Any, ...] | None:
         """Return the arguments of a command's callback; ``None`` if it was answered already."""
         # Imported here: plain clients send no commands.
@@ -355,16 +357,16 @@ class EventRunner:
         try:
             number, callback, arguments = decode_question(payload)
         except EnvelopeError as error:
-            self._complain(context, work, error)
-            self._done(context, work)
+            self._complain(client, work, error)
+            self._done(client, work)
             return None
         work.command = (number, callback)
         if callback not in self._functions:
-            self._done(context, work, reply=encode_not_declared(number))
+            self._done(client, work, reply=encode_not_declared(number))
             return None
         return tuple(arguments)
 
-    def _reply(self, context: ClientContext, work: Work, result: object) -> None:
+    def _reply(self, client: ClientContext, work: Work, result: object) -> None:
         """Answer a command with what its callback returned or raised."""
         from ..runtime.client_callbacks import INTERNAL, refusal_of
         from .commands import encode_result
@@ -385,26 +387,28 @@ class EventRunner:
                 error = mistake
         if error is not None:
             # The client has an error, and stays connected.
-            self._callback_errors.add(name, context.name, error, is_closed=False)
+            self._callback_errors.add(name, client.name, error, is_closed=False)
             reply = encode_result(number, INTERNAL)
-        self._done(context, work, reply=reply)
+        self._done(client, work, reply=reply)
 
-    def _returned(self, context: ClientContext, work: Work, result: object) -> None:
+    def _returned(self, client: ClientContext, work: Work, result: object) -> None:
+        if result is _NO_RESULT:
+            return
         if work.command is not None:
-            self._reply(context, work, result)
+            self._reply(client, work, result)
             return
         kind = type(work.event)
         mistake = None
         if result is not None and kind in {ConnectEvent, OpenEvent}:
             mistake = wrong_result(_NAMES[kind], result, decides=kind is ConnectEvent)
         if mistake is None:
-            self._done(context, work)
+            self._done(client, work)
         else:
-            self._failed(context, work, mistake)
+            self._failed(client, work, mistake)
 
     def _done(
         self,
-        context: ClientContext,
+        client: ClientContext,
         work: Work,
         answer: HandshakeAnswer | None = None,
         *,
@@ -413,27 +417,33 @@ class EventRunner:
         self.count += 1
         kind = type(work.event)
         try:
-            session = context.save()
+            session = client.save()
         except ValueError as error:
             session = None
             # Without a traceback, which would show no line of the application.
-            self._complain(context, work, ValueError(f"after {work.name}, {error}"))
+            self._complain(client, work, ValueError(f"after {work.name}, {error}"))
         if kind is ConnectEvent and answer is None:
             answer = _WELCOME
-        for part in context.parts:
-            part.complete(Result(part.number))
-        context.parts = []
+        for part in client.parts:
+            part.origin.complete(Result(part.number))
+        client.parts = []
         if kind is CloseEvent or (answer is not None and answer.status):
-            self.clients.pop(context.name, None)
             # A refused client gets no on_close.
-            while context.waiting:
-                late = context.waiting.popleft()
-                late.complete(Result(late.number))
-        work.complete(Result(work.number, session, answer, reply=reply))
+            for late in self._remove(client):
+                late.origin.complete(Result(late.number))
+        work.origin.complete(Result(work.number, session, answer, reply=reply))
 
-    def _failed(self, context: ClientContext, work: Work, error: Exception) -> None:
+    def _raised(self, client: ClientContext, work: Work, error: BaseException) -> None:
+        if isinstance(error, asyncio.CancelledError):
+            if self._is_over:
+                return
+            error = cancellation_error(error, "it was cancelled")
+        if isinstance(error, Exception):
+            self._failed(client, work, error)
+
+    def _failed(self, client: ClientContext, work: Work, error: Exception) -> None:
         if work.command is not None:
-            self._reply(context, work, error)
+            self._reply(client, work, error)
             return
         kind = type(work.event)
         answer: HandshakeAnswer | None = None
@@ -442,17 +452,17 @@ class EventRunner:
             self._counts["refused_by_application"] += answer is not None
         if answer is None:
             answer = _FAILED if kind is ConnectEvent else None
-            self._complain(context, work, error)
-        self._done(context, work, answer)
+            self._complain(client, work, error)
+        self._done(client, work, answer)
 
-    def _complain(self, context: ClientContext, work: Work, error: Exception) -> None:
+    def _complain(self, client: ClientContext, work: Work, error: Exception) -> None:
         """Log a handler's error, and close its client."""
-        if has_left(context.name, error):
+        if has_left(client.name, error):
             return
         kind = type(work.event)
-        self._callback_errors.add(work.name, context.name, error)
+        self._callback_errors.add(work.name, client.name, error)
         if kind not in {CloseEvent, ConnectEvent}:
-            self._close(context.name)
+            self._close(client.name)
 
 
 def _refusal(error: Refuse) -> HandshakeAnswer | None:
@@ -469,12 +479,12 @@ def _is_piece(event: AnyEvent) -> bool:
     return isinstance(event, MessageEvent) and not event.is_last
 
 
-def _arguments(context: ClientContext, event: AnyEvent) -> tuple[Any, ...]:
+def _arguments(client: ClientContext, event: AnyEvent) -> tuple[Any, ...]:
     match event:
         case MessageEvent():
             payload = event.payload
-            if context.parts:
-                pieces = (part.event for part in context.parts)
+            if client.parts:
+                pieces = (part.event for part in client.parts)
                 whole = [one.payload for one in pieces if isinstance(one, MessageEvent)]
                 payload = b"".join([*whole, payload])
             return (str(payload, "utf-8") if event.is_text else payload,)
@@ -486,5 +496,19 @@ def _arguments(context: ClientContext, event: AnyEvent) -> tuple[Any, ...]:
             return ()
 
 
-def _ignore(_: object) -> None:
-    """Replace the callbacks of a gateway that is gone."""
+class _Gone:
+    """A gateway that is gone: it takes no results."""
+
+    prefix = ""
+
+    def handled(self, number: int) -> None:
+        pass
+
+    def complete(self, result: Result) -> None:
+        pass
+
+    def announce(self, number: int) -> None:
+        pass
+
+
+_GONE = _Gone()

@@ -131,7 +131,8 @@ class CallbackQueues(Generic[Owner, Item]):
         self._loop = asyncio.get_running_loop()
         # One that runs nothing.
         self._starter: _Starter | None = None
-        self._queues: dict[Owner, _CallbackQueue[Owner, Item]] = {}
+        # Each that works, waits or was idle for less than half a second.
+        self.by_owner: dict[Owner, _CallbackQueue[Owner, Item]] = {}
         self._tasks = CallbackTasks()
         # The queues that became idle in this interval, and in the one before.
         self._idle: set[_CallbackQueue[Owner, Item]] = set()
@@ -141,7 +142,7 @@ class CallbackQueues(Generic[Owner, Item]):
 
     def deliver(self, owner: Owner, item: Item) -> None:
         """Handle an item at once until it has to wait, or else after all that wait."""
-        queue = self._queues.get(owner)
+        queue = self.by_owner.get(owner)
         if (
             queue is None
             or queue.is_busy
@@ -192,9 +193,9 @@ class CallbackQueues(Generic[Owner, Item]):
 
     def put(self, owner: Owner, item: Item) -> None:
         """Handle an item after all that wait."""
-        queue = self._queues.get(owner)
+        queue = self.by_owner.get(owner)
         if queue is None:
-            queue = self._queues[owner] = _CallbackQueue(owner, self._context_of(owner))
+            queue = self.by_owner[owner] = _CallbackQueue(owner, self._context_of(owner))
         items = queue.items
         items.append(item)
         queue.size += getsizeof(item)
@@ -209,12 +210,12 @@ class CallbackQueues(Generic[Owner, Item]):
 
     def is_busy(self, owner: Owner) -> bool:
         """Tell whether an item waits or is being handled."""
-        queue = self._queues.get(owner)
+        queue = self.by_owner.get(owner)
         return queue is not None and queue.is_busy
 
     def drop(self, owner: Owner, is_dropped: Callable[[Item], bool]) -> list[Item]:
         """Drop items that wait, and return them."""
-        queue = self._queues.get(owner)
+        queue = self.by_owner.get(owner)
         if queue is None:
             return []
         items = list(queue.items)
@@ -223,7 +224,7 @@ class CallbackQueues(Generic[Owner, Item]):
 
     def dismiss(self, owner: Owner) -> None:
         """End the task when all that waits is handled."""
-        queue = self._queues.get(owner)
+        queue = self.by_owner.get(owner)
         if queue is not None:
             queue.is_dismissed = True
             if not queue.is_busy:
@@ -276,13 +277,13 @@ class CallbackQueues(Generic[Owner, Item]):
         )
 
     def _ended(self, queue: _CallbackQueue[Owner, Item], _task: Task) -> None:
-        if self._queues.get(queue.owner) is queue:
+        if self.by_owner.get(queue.owner) is queue:
             # It was cancelled before its first step, so that `_work` did not run.
             self._was_cancelled(queue, has_begun=False)
             if queue.items:
                 self._begin(queue)
             else:
-                del self._queues[queue.owner]
+                del self.by_owner[queue.owner]
 
     async def _work(self, queue: _CallbackQueue[Owner, Item]) -> None:
         owner, items = queue.owner, queue.items
@@ -316,7 +317,7 @@ class CallbackQueues(Generic[Owner, Item]):
                         else:
                             error = cancellation
         finally:
-            del self._queues[owner]
+            del self.by_owner[owner]
 
     def _may_idle(self, queue: _CallbackQueue[Owner, Item]) -> bool:
         """Count a task as idle; false if it has to end, as its owner or the process does."""
@@ -357,7 +358,7 @@ class CallbackQueues(Generic[Owner, Item]):
                 elif result is not None and inspect.isawaitable(result):
                     result = yield from result.__await__()
             except asyncio.CancelledError as error:
-                is_own = self._was_cancelled(self._queues[owner])
+                is_own = self._was_cancelled(self.by_owner[owner])
                 raised(owner, item, error if is_own else cancellation_error(error))
             except Exception as error:  # noqa: BLE001 - an application's error ends no more
                 raised(owner, item, error)
