@@ -241,6 +241,8 @@ class BusinessService:
             self._liveness.heard(source, now)
         elif events.epoch < gateway.window.epoch:
             return
+        # Now, so that no result schedules a report.
+        self._reports_due.add(source)
         self._runner.handle(gateway.window.accept(events), gateway)
         # At once, so that one write takes the report and what the handlers have sent.
         self._reports_due.add(source)

@@ -181,8 +181,10 @@ class EventRunner:
         names = {name for name, function in functions.items() if is_async(function)}
         self._async = {kind for kind, name in _NAMES.items() if name in names}
         self._has_async_commands = not names.isdisjoint(BUSINESS_CLIENT_SIGNATURES)
-        # If it is a plain function.
-        self._on_message = None if MessageEvent in self._async else functions.get("on_message")
+        # None if it is an `async def`.
+        self._on_message: Function | None = functions.get("on_message", _ignore)
+        if MessageEvent in self._async:
+            self._on_message = None
         self._queues: CallbackQueues[ClientContext, Work] = CallbackQueues(
             self._call,
             self._returned,
@@ -195,26 +197,28 @@ class EventRunner:
 
     def handle(self, events: Iterable[tuple[int, AnyEvent]], origin: Origin) -> None:
         """Handle a gateway's events, each at once or behind its client's earlier events."""
-        clients, queued = self.clients, self._queues.by_owner
+        clients, queues = self.clients, self._queues
+        queued, deliver = queues.by_owner, queues.deliver
         function, handled = self._on_message, origin.handled
         for number, event in events:
             client = clients.get(event.client)
             if (
                 client is None
                 or client.origin is not origin
-                or function is None
                 or type(event) is not MessageEvent
-                or client in queued
-                or event.suspicion
-                or not event.is_last
                 or event.is_command
-                or client.parts
                 or self._is_over
             ):
                 if event.client.startswith(origin.prefix):
                     self._handle(Work(number, event, origin))
                 else:
                     origin.complete(Result(number))  # Forged: the client is not the sender's.
+                continue
+            if function is None:
+                deliver(client, Work(number, event, origin))
+                continue
+            if client in queued or event.suspicion or not event.is_last or client.parts:
+                self._handle(Work(number, event, origin))
                 continue
             # Mostly without a `Work`, whose result would be empty.
             if event.session is not None:
@@ -326,7 +330,8 @@ class EventRunner:
     def _call(self, client: ClientContext, work: Work) -> object:
         if work.running is not None:
             return work.running
-        if work.event.suspicion and not _is_piece(work.event):
+        event = work.event
+        if event.suspicion and not _is_piece(event):
             return self._call_carefully(client, work)
         return self._call_handler(client, work)
 
@@ -494,6 +499,10 @@ def _arguments(client: ClientContext, event: AnyEvent) -> tuple[Any, ...]:
             return (event.code, event.reason)
         case _:
             return ()
+
+
+def _ignore(*_args: object) -> None:
+    """Replace a callback that is not declared."""
 
 
 class _Gone:

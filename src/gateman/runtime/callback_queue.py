@@ -46,6 +46,10 @@ _MAX_WAITING_SIZE = 64 << 10  # bytes
 _IDLE_INTERVAL = 0.25  # seconds
 
 
+# Stays empty.
+_NOT_IDLE: set[Any] = set()
+
+
 def _ignore(_owner: object) -> None:
     """Replace what is not needed."""
 
@@ -85,7 +89,7 @@ class _CallbackQueue(Generic[Owner, Item]):
         # What the idle task awaits; while it works, the last one.
         self.wakeup: asyncio.Future[None] | None = None
         # The set of CallbackQueues that has it while it is idle.
-        self.idle: set[_CallbackQueue[Owner, Item]] = set()
+        self.idle: set[_CallbackQueue[Owner, Item]] = _NOT_IDLE
 
     def wake(self) -> None:
         """Let the idle task go on; without items, it ends."""

@@ -10,6 +10,7 @@ import asyncio
 import inspect
 from collections.abc import Callable, Coroutine
 from contextvars import Context
+from functools import partial
 from typing import Any
 
 Task = asyncio.Task[None]
@@ -39,15 +40,19 @@ class CallbackTasks:
         context: Context | None = None,
     ) -> Task:
         """Run ``work``, which is to await ``awaits``, and call ``ended`` after it."""
+        # One callback for each task: the loop calls each in a handle of its own.
         task = asyncio.get_running_loop().create_task(work, context=context)
         self._tasks.add(task)
-        task.add_done_callback(self._tasks.discard)
-        if ended is not None:
-            task.add_done_callback(ended)
+        discard = self._tasks.discard
+        task.add_done_callback(discard if ended is None else partial(self._end, ended))
         if inspect.iscoroutine(awaits):
             # A task that is cancelled before its first step never comes to await it.
             task.add_done_callback(lambda _task: awaits.close())
         return task
+
+    def _end(self, ended: Callable[[Task], object], task: Task) -> None:
+        self._tasks.discard(task)
+        ended(task)
 
     async def wait(self, timeout: float) -> None:  # noqa: ASYNC109 - a bound, not a scope
         """Let the tasks end."""
