@@ -2,8 +2,10 @@
 
 import asyncio
 import logging
+import weakref
 from collections import Counter
 from collections.abc import Callable
+from contextvars import ContextVar
 from typing import Any
 
 import msgspec
@@ -163,6 +165,79 @@ async def test_one_client_s_events_wait_for_each_other() -> None:
     gate.set()
     assert await business_node.until(6) == [1, 2, 5, 3, 4, 6]
     assert begun[2:] == [(ANN, "2")]
+
+
+@on_loop
+async def test_async_handler_that_does_not_wait_runs_at_once() -> None:
+    """In the idle task of its client; one that waits goes on in it, and holds later events up."""
+    tasks: list[object] = []
+    gate = asyncio.Event()
+
+    async def on_message(client: ClientId, message: str) -> None:
+        tasks.append(asyncio.current_task())
+        assert current_client.client_id == client
+        if message == "wait":
+            await gate.wait()
+            tasks.append(asyncio.current_task())
+
+    business_node = RunnerHarness(on_message=on_message)
+    business_node.handle(adopt(ANN), adopt(BOB), text(ANN, "1"), text(BOB, "2"))
+    await business_node.until(4)
+    await turns(2)
+
+    def from_the_loop() -> None:
+        business_node.handle(text(ANN, "3"), text(ANN, "wait"), text(ANN, "5"), text(BOB, "6"))
+        assert business_node.said == [1, 2, 3, 4, 5, 8]
+        gate.set()
+
+    asyncio.get_running_loop().call_soon(from_the_loop)
+    await business_node.until(8)
+
+    assert business_node.said == [1, 2, 3, 4, 5, 8, 6, 7]
+    ann, bob = tasks[:2]
+    assert tasks[2:] == [ann, ann, bob, ann, ann]
+    assert ann is not bob
+
+
+@pytest.mark.parametrize("is_async", [False, True])
+@on_loop
+async def test_context_is_the_client_s_own(*, is_async: bool) -> None:
+    """A context variable lasts as long as the client, and is not set for others."""
+    room: ContextVar[str] = ContextVar("room", default="nowhere")
+    seen: list[tuple[ClientId, str]] = []
+
+    def enter(client: ClientId, message: str) -> None:
+        seen.append((client, room.get()))
+        room.set(message)
+
+    async def enter_later(client: ClientId, message: str) -> None:
+        enter(client, message)
+
+    business_node = RunnerHarness(
+        on_message=enter_later if is_async else enter,
+        on_close=lambda client, _code, _reason: seen.append((client, room.get())),
+    )
+    business_node.handle(adopt(ANN), adopt(BOB), text(ANN, "a"), text(BOB, "b"), text(ANN, "c"))
+    await business_node.until(5)
+    business_node.handle(CloseEvent(ANN))
+    await business_node.until(6)
+
+    assert (sorted(seen), room.get()) == (
+        [(ANN, "a"), (ANN, "c"), (ANN, "nowhere"), (BOB, "nowhere")],
+        "nowhere",
+    )
+
+
+@on_loop
+async def test_removed_client_needs_no_collector() -> None:
+    """Its memory is free at once, as a process has many."""
+    business_node = RunnerHarness(on_message=lambda *_args: None)
+    business_node.handle(adopt(ANN), adopt(BOB), text(ANN, "a"))
+    clients = [weakref.ref(client) for client in business_node.handlers.clients.values()]
+    business_node.handle(CloseEvent(ANN))
+    business_node.handlers.forget(BOB)
+
+    assert [client() for client in clients] == [None, None]
 
 
 @on_loop

@@ -87,6 +87,7 @@ class ClientContext:
     """A client whose events go to this process."""
 
     __slots__ = (
+        "__weakref__",
         "callback_context",
         "name",
         "origin",

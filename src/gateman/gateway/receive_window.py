@@ -7,13 +7,16 @@ Results are reported again until the gateway has acknowledged them.
 
 from collections import deque
 from collections.abc import Iterable, Iterator
-from itertools import islice
+from itertools import count, islice
+from operator import attrgetter
 
 from ..cluster.names import ClientId
 from .protocol import MAX_RESULT_COUNT, AnyEvent, Done, Events, Released, Result
 from .send_window import MAX_BATCH_SIZE, WINDOW, size_of
 
 _OVERHEAD = 24  # bytes
+
+_client_of = attrgetter("client")
 
 # After so many received bytes a report is sent without results, so that the gateway continues to
 # send while handlers are slow.
@@ -55,8 +58,7 @@ class ReceiveWindow:
         if self._has_gap:
             return ()
         new = packet.items[first - packet.first :]
-        for number, event in enumerate(new, first):
-            clients[number] = event.client
+        clients.update(zip(count(first), map(_client_of, new)))
         self.received += len(new)
         self._unreported_size += sum(map(size_of, new))
         return enumerate(new, first)
