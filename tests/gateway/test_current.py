@@ -6,8 +6,8 @@ import pytest
 
 from gateman.cluster.names import ClientId
 from gateman.errors import HubError
+from gateman.gateway.client_context import GONE, ClientContext
 from gateman.gateway.current import current_client, current_context
-from gateman.gateway.event_runner import _GONE, ClientContext
 
 
 @pytest.mark.parametrize("name", ["client_id", "remote_ip", "remote_port", "session"])
@@ -23,7 +23,7 @@ def test_outside_a_handler_there_is_no_current_client(name: str) -> None:
 
 def test_inside_it_is_the_client() -> None:
     """Its id, its address, and its session to change."""
-    ann = ClientContext(ClientId("gate-1"), _GONE, "10.0.0.1", 5000)
+    ann = ClientContext(ClientId("gate-1"), GONE, "10.0.0.1", 5000)
 
     def look() -> tuple[object, ...]:
         current_context.set(ann)

@@ -18,8 +18,8 @@ from gateman.cluster.names import ClientId, NodeId
 from gateman.config.callbacks import BUSINESS_CLIENT_SIGNATURES, BUSINESS_SIGNATURES
 from gateman.config.channels import kept_by
 from gateman.gateway.business_service import BusinessService
+from gateman.gateway.client_context import ClientContext
 from gateman.gateway.dispatch import Dispatch
-from gateman.gateway.event_runner import ClientContext
 from gateman.gateway.factory import service_maker
 from gateman.gateway.gateway_service import GatewayService
 from gateman.gateway.protocol import Packet, encode

@@ -58,7 +58,7 @@ _MAX_BUS_WAIT = 600.0
 
 
 class _Gateway:
-    """A gateway that sends events: the :class:`~.event_runner.Origin` of these."""
+    """A gateway that sends events: the :class:`~.client_context.Origin` of these."""
 
     def __init__(self, service: "BusinessService", name: NodeId, epoch: int) -> None:
         self.prefix = f"{name}-"

@@ -10,13 +10,11 @@ import asyncio
 import contextlib
 import inspect
 from collections import Counter
-from collections.abc import Awaitable, Callable, Iterable, Mapping
-from contextvars import copy_context
-from typing import Any, Protocol
+from collections.abc import Callable, Iterable, Mapping
+from typing import Any
 
 import msgspec
 
-from ..cluster.envelope import unsendable
 from ..cluster.names import ClientId
 from ..config.callbacks import BUSINESS_CLIENT_SIGNATURES, Function, is_async, wrong_result
 from ..errors import EnvelopeError, Refuse
@@ -24,7 +22,7 @@ from ..request import parse_request
 from ..runtime.callback_errors import CallbackErrors, has_left
 from ..runtime.callback_queue import CallbackQueues
 from ..runtime.callback_tasks import cancellation_error
-from . import current
+from .client_context import CALLBACK_NAMES, GONE, ClientContext, Origin, Work
 from .protocol import (
     AdoptEvent,
     AnyEvent,
@@ -36,13 +34,6 @@ from .protocol import (
     Result,
 )
 from .send_window import MAX_BATCH_SIZE
-
-_NAMES: dict[type, str] = {
-    ConnectEvent: "on_websocket_connect",
-    OpenEvent: "on_open",
-    MessageEvent: "on_message",
-    CloseEvent: "on_close",
-}
 
 # The gateway has applied its own limit already.
 _MAX_HEADER_COUNT = 1 << 16
@@ -58,110 +49,10 @@ _WELCOME = HandshakeAnswer(0)
 _FAILED = HandshakeAnswer(500, "internal error")
 
 _encoder = msgspec.msgpack.Encoder()
-_decoder = msgspec.msgpack.Decoder(dict[str, Any])
 _answers = msgspec.msgpack.Decoder(HandshakeAnswer)
 
 # What handling a piece of a message returns, and a command that was answered without a callback.
 _NO_RESULT = object()
-
-
-class Origin(Protocol):
-    """The gateway that has sent an event, to which its result goes."""
-
-    @property
-    def prefix(self) -> str:
-        """What the ids of its clients begin with."""
-
-    @property
-    def handled(self) -> Callable[[int], None]:
-        """Take the number of an event with an empty result."""
-
-    def complete(self, result: Result) -> None:
-        """Take a result."""
-
-    def announce(self, number: int) -> None:
-        """Report that a handler begins a suspected event."""
-
-
-class ClientContext:
-    """A client whose events go to this process."""
-
-    __slots__ = (
-        "__weakref__",
-        "callback_context",
-        "name",
-        "origin",
-        "parts",
-        "remote_ip",
-        "remote_port",
-        "saved",
-        "used_session",
-    )
-
-    def __init__(self, name: ClientId, origin: Origin, remote_ip: str, remote_port: int) -> None:
-        self.name = name
-        self.origin = origin
-        self.remote_ip = remote_ip
-        self.remote_port = remote_port
-        # All its handlers run in it.
-        self.callback_context = copy_context()
-        self.callback_context.run(current.current_context.set, self)
-        # The session that the gateway has, as MessagePack; empty for an empty session.
-        self.saved = b""
-        # The pieces of a message that is not complete.
-        self.parts: list[Work] = []
-        # The session, if a handler has used it since `save`.
-        self.used_session: dict[str, Any] | None = None
-
-    @property
-    def session(self) -> dict[str, Any]:
-        """Its session."""
-        if self.used_session is None:
-            self.used_session = _decoder.decode(self.saved) if self.saved else {}
-        return self.used_session
-
-    def renew(self, saved: bytes) -> None:
-        """Take the session that the gateway has sent."""
-        self.saved = saved
-        # A task of an earlier handler may have decoded the old one.
-        self.used_session = None
-
-    def save(self) -> bytes | None:
-        """Return the encoded session if a handler has changed it; ValueError if it cannot be."""
-        session, self.used_session = self.used_session, None
-        if session is None:
-            return None
-        problem = ""
-        try:
-            saved = _encoder.encode(session) if session else b""
-        except (TypeError, ValueError, OverflowError, RecursionError):
-            problem = unsendable(session) or "it is nested too deeply"
-        keys: Iterable[object] = session
-        if problem or not all(isinstance(key, str) for key in keys):
-            raise ValueError(f"its session cannot be kept: {problem or unsendable(session)}")
-        if len(saved) > MAX_BATCH_SIZE:
-            raise ValueError(f"its session has more than {MAX_BATCH_SIZE} bytes")
-        if saved == self.saved:
-            return None
-        self.saved = saved
-        return saved
-
-
-class Work(msgspec.Struct):
-    """An event to handle."""
-
-    number: int  # its number in its receive window
-    event: AnyEvent
-    origin: Origin
-    # What its handler, a plain function, has returned.
-    running: Awaitable[object] | None = None
-    # The number of its question and the callback, if it is a command.
-    command: tuple[int, str] | None = None
-
-    @property
-    def name(self) -> str:
-        """The callback that it is for."""
-        return self.command[1] if self.command else _NAMES.get(type(self.event), "a handler")
 
 
 class EventRunner:
@@ -180,7 +71,7 @@ class EventRunner:
         self._callback_errors = CallbackErrors(counts)
         self._close = close
         names = {name for name, function in functions.items() if is_async(function)}
-        self._async = {kind for kind, name in _NAMES.items() if name in names}
+        self._async = {kind for kind, name in CALLBACK_NAMES.items() if name in names}
         self._has_async_commands = not names.isdisjoint(BUSINESS_CLIENT_SIGNATURES)
         # None if it is an `async def`.
         self._on_message: Function | None = functions.get("on_message", _ignore)
@@ -239,7 +130,7 @@ class EventRunner:
 
     def leave(self, name: ClientId, code: int, reason: str) -> None:
         """Run ``on_close`` for a client whose gateway is gone."""
-        self._handle(Work(0, CloseEvent(name, 0, None, code, reason), _GONE))
+        self._handle(Work(0, CloseEvent(name, 0, None, code, reason), GONE))
 
     def forget(self, name: ClientId) -> None:
         """Forget a client that another process has taken over, and its waiting events."""
@@ -406,7 +297,7 @@ class EventRunner:
         kind = type(work.event)
         mistake = None
         if result is not None and kind in {ConnectEvent, OpenEvent}:
-            mistake = wrong_result(_NAMES[kind], result, decides=kind is ConnectEvent)
+            mistake = wrong_result(CALLBACK_NAMES[kind], result, decides=kind is ConnectEvent)
         if mistake is None:
             self._done(client, work)
         else:
@@ -504,21 +395,3 @@ def _arguments(client: ClientContext, event: AnyEvent) -> tuple[Any, ...]:
 
 def _ignore(*_args: object) -> None:
     """Replace a callback that is not declared."""
-
-
-class _Gone:
-    """A gateway that is gone: it takes no results."""
-
-    prefix = ""
-
-    def handled(self, number: int) -> None:
-        pass
-
-    def complete(self, result: Result) -> None:
-        pass
-
-    def announce(self, number: int) -> None:
-        pass
-
-
-_GONE = _Gone()
