@@ -9,11 +9,13 @@ import asyncio
 import random
 import re
 import ssl
+import time
 from typing import Any
 
 import pytest
 
 from gateman import Connection, Refuse, Request
+from gateman.log import SAMPLE_INTERVAL
 from gateman.net.preamble import TLS_ALERT
 from tests.support.counted_server import admission, serve_counted
 from tests.support.hellos import openssl_hello
@@ -113,6 +115,7 @@ async def test_scans_and_garbage_are_counted_in_silence(*, secure: bool) -> None
 async def test_spoiled_beginnings_do_no_harm(proxy: str, *, secure: bool) -> None:
     """Row 3: any beginning of any protocol, cut, doubled or with wrong bytes, in two segments."""
     chance = random.Random(f"{proxy} {secure}")  # noqa: S311 - the same in every run
+    begun_at = time.monotonic()
     good = [v1(), v2(), v2("2001:db8::1"), HELLO, handshake(), b"", frame(TEXT, b"hello")]
     async with serve_counted(
         secure=secure, proxy_protocol=proxy, timeouts={"handshake": 0.3}, on_message=echo
@@ -130,7 +133,9 @@ async def test_spoiled_beginnings_do_no_harm(proxy: str, *, secure: bool) -> Non
         await eventually(lambda: admission(server).count == 0)
 
         assert server.service.present_count == 0
-        assert len(server.lines()) < 10
+        # A cause may have a line again after a while, which a busy machine takes for this.
+        intervals = 1 + int((time.monotonic() - begun_at) / SAMPLE_INTERVAL)
+        assert len(server.lines()) < 10 * intervals
 
 
 @on_loop
