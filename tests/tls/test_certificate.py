@@ -142,7 +142,7 @@ def test_an_expired_certificate_is_a_finding(authority: Authority, tmp_path: Pat
         ),
         pytest.param(
             make().key_pem,
-            "it is a private key; name it in local_pk, and the certificate here.",
+            "it is a private key; give a certificate.",
             id="key",
         ),
     ],

@@ -177,7 +177,7 @@ def test_a_file_without_authority_is_refused(issued: Issued) -> None:
     """A key in its place, for one."""
     assert refusal_of(verify_peer=True, cafile=issued.key) == (
         f"ssl.cafile names {issued.key}, which holds no certificate in PEM form:"
-        " one begins with -----BEGIN CERTIFICATE-----."
+        " it is a private key; give a certificate."
     )
 
 

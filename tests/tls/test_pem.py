@@ -50,7 +50,7 @@ def test_a_certificate_begins_somewhere(data: bytes, *, is_there: bool) -> None:
         ),
         (
             b"-----BEGIN EC PRIVATE KEY-----\n",
-            "it is a private key; name it in local_pk, and the certificate here",
+            "it is a private key; give a certificate",
         ),
         (b"hello", "one begins with -----BEGIN CERTIFICATE-----"),
         (b"", "one begins with -----BEGIN CERTIFICATE-----"),

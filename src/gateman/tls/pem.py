@@ -21,7 +21,7 @@ _NOT_CERTIFICATES = (
     ),
     (
         re.compile(rb"PRIVATE KEY-----"),
-        "it is a private key; name it in local_pk, and the certificate here",
+        "it is a private key; give a certificate",
     ),
     (
         re.compile(rb"-----BEGIN PKCS7-----"),
