@@ -164,20 +164,20 @@ class CallbackQueues(Generic[Owner, Item]):
             return
         queue.is_busy = True
         awaited = _ENDED
-        starter = self._starter or self._make_starter()
-        self._starter = None
+        starter = self._starter
+        if starter is None:
+            starter = self._starter = self._make_starter()
         try:
             awaited = queue.context.run(starter.send, (self._message_function, owner, item))
         except BaseException as error:  # noqa: BLE001 - SystemExit: as if the task had raised it
+            self._starter = None
             self._loop.call_soon(_raise, error)
-        else:
-            if awaited is _ENDED:
-                self._starter = starter
         finally:
             _leave_task(self._loop, task)
         if awaited is not _ENDED:
             # Until the task has woken up, another task may await the same.
             _mark_awaited(awaited, is_awaited=False)
+            self._starter = None
             size = getsizeof(item)
             queue.started = starter, awaited, size
             queue.size += size
