@@ -78,6 +78,7 @@ class Process:
                 self.world.send(self.node, source, self._offer())
             case Released() if receive_window is not None and receive_window.epoch == packet.epoch:
                 receive_window.release(packet)
+                self._forget_handed_over(source, receive_window)
             case _:
                 pass
 
@@ -99,12 +100,14 @@ class Process:
     def lose(self, source: NodeId) -> None:
         """Tell of the end of the clients of a gateway that is dead."""
         receive_window = self.inboxes.pop(source, None)
-        for name in (
-            [] if receive_window is None else receive_window.handed_over(self._clients_of(source))
-        ):
-            del self.clients[name]
+        if receive_window is not None:
+            self._forget_handed_over(source, receive_window)
         for name in self._clients_of(source):
             self.world.handled(self, name, "close")
+            del self.clients[name]
+
+    def _forget_handed_over(self, source: NodeId, receive_window: ReceiveWindow) -> None:
+        for name in receive_window.handed_over(self._clients_of(source)):
             del self.clients[name]
 
     def _clients_of(self, source: NodeId) -> list[ClientId]:
@@ -173,6 +176,9 @@ class Process:
             for source, receive_window in self.inboxes.items():
                 for done in receive_window.heartbeat():
                     self.world.send(self.node, source, done)
+        if self.is_leaving:
+            for source, receive_window in self.inboxes.items():
+                self._forget_handed_over(source, receive_window)
         if self.is_leaving and all(
             receive_window.is_idle for receive_window in self.inboxes.values()
         ):
@@ -347,7 +353,7 @@ class World:
     def lose(self, place: int, count: int) -> None:
         """Lose what is sent next between some two processes, and what is under way."""
         wires = list(self._wires)
-        if wires:
+        if wires and self.is_lossy:
             wire = wires[place % len(wires)]
             self._losses[wire] = count
             self._wires[wire].clear()
