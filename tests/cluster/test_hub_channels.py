@@ -107,7 +107,7 @@ async def test_a_personal_channel_is_no_group() -> None:
         with pytest.raises(ConfigError, match="use the uid 'ann' with bind\\(\\) or send_to_uid"):
             hub.send_to_group(["room", "#ann"], "nobody")
         for ask in (hub.presence, hub.presence_stats, hub.clients_of_group, hub.count_group):
-            with pytest.raises(ConfigError, match="is a user's personal channel, and no group"):
+            with pytest.raises(ConfigError, match="is a user's personal channel and not a group"):
                 await ask("#ann")
         await hub.publish("#ann", "own")
 

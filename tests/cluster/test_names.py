@@ -62,7 +62,7 @@ def test_a_personal_channel_is_no_group(uid: str) -> None:
         check_group(f"#{uid}")
 
     assert str(caught.value) == (
-        f"'#{uid}' is a user's personal channel, and no group: use the uid '{uid}' with bind() or"
+        f"'#{uid}' is a user's personal channel and not a group: use the uid '{uid}' with bind() or"
         " send_to_uid(), or give the group a name without #."
     )
     assert (check_channel("#ann"), check_uid("#ann"), check_group("a#")) == ("#ann", "#ann", "a#")

@@ -156,12 +156,12 @@ async def test_personal_channels_are_no_groups(caplog: pytest.LogCaptureFixture)
         ann = await client()
         assert await ann.ask(rpc={"method": "join", "data": "#tom"}) == {
             "rpc": {
-                "data": "'#tom' is a user's personal channel, and no group: use the uid 'tom' with"
+                "data": "'#tom' is a user's personal channel and not a group: use the uid 'tom' with"
                 " bind() or send_to_uid(), or give the group a name without #."
             }
         }
         client_id = ann.hello["connect"]["client"]
-        refused = pytest.raises(ConfigError, match="is a user's personal channel, and no group")
+        refused = pytest.raises(ConfigError, match="is a user's personal channel and not a group")
         with refused:
             hub.join_group(client_id, "#tom")
         with refused:

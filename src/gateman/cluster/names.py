@@ -51,7 +51,7 @@ def check_group(name: object) -> Group:
     group = check_channel(name)
     if group[0] == PERSONAL:
         raise ConfigError(
-            f"{_shortened(group)} is a user's personal channel, and no group",
+            f"{_shortened(group)} is a user's personal channel and not a group",
             f"use the uid {_shortened(group[1:])} with bind() or send_to_uid(), or give the group a"
             f" name without {PERSONAL}",
         )

@@ -44,7 +44,7 @@ def test_what_a_url_says(url: str, expected: tuple[bool, str, int, str]) -> None
         ),
         (
             "text://a.test:8283",
-            "text:// is no WebSocket, and the doctor looks at WebSockets: `gateman status` and"
+            "text:// is not a WebSocket, and the doctor looks at WebSockets: `gateman status` and"
             " `gateman connections` show such a worker, and nc, or openssl s_client for TLS, tries"
             " its port",
         ),

@@ -54,7 +54,7 @@ def parse(url: str) -> Target:
     scheme = scheme.lower()
     if scheme in STREAMS:
         raise UsageMistake(
-            f"{scheme}:// is no WebSocket, and the doctor looks at WebSockets: `gateman status` and"
+            f"{scheme}:// is not a WebSocket, and the doctor looks at WebSockets: `gateman status` and"
             " `gateman connections` show such a worker, and nc, or openssl s_client for TLS, tries"
             " its port"
         )
