@@ -406,15 +406,6 @@ def test_every_code_is_judged() -> None:
     assert declared - judged == others
 
 
-def test_the_same_fault_of_several_addresses_is_one_finding() -> None:
-    several = [dead(Reach.REFUSED, "refused", address=one) for one in ("192.0.2.1", "192.0.2.2")]
-    (found,) = look(WSS, *several)
-
-    assert found.problem == (
-        "connections to 192.0.2.1 and 192.0.2.2 port 443 are refused: nothing listens there"
-    )
-
-
 def test_the_next_probes_go_on_behind_a_faulty_certificate() -> None:
     seen = NetworkSeen(
         addresses=(
