@@ -156,8 +156,8 @@ async def test_personal_channels_are_no_groups(caplog: pytest.LogCaptureFixture)
         ann = await client()
         assert await ann.ask(rpc={"method": "join", "data": "#tom"}) == {
             "rpc": {
-                "data": "'#tom' is a user's personal channel and not a group: use the uid 'tom' with"
-                " bind() or send_to_uid(), or give the group a name without #."
+                "data": "'#tom' is a user's personal channel and not a group: use the uid 'tom'"
+                " with bind() or send_to_uid(), or give the group a name without #."
             }
         }
         client_id = ann.hello["connect"]["client"]

@@ -54,9 +54,9 @@ def parse(url: str) -> Target:
     scheme = scheme.lower()
     if scheme in STREAMS:
         raise UsageMistake(
-            f"{scheme}:// is not a WebSocket, and the doctor looks at WebSockets: `gateman status` and"
-            " `gateman connections` show such a worker, and nc, or openssl s_client for TLS, tries"
-            " its port"
+            f"{scheme}:// is not a WebSocket, and the doctor looks at WebSockets: `gateman status`"
+            " and `gateman connections` show such a worker, and nc, or openssl s_client for TLS,"
+            " tries its port"
         )
     if scheme not in _SCHEMES:
         other = _OTHER_SCHEMES.get(scheme)
