@@ -266,6 +266,7 @@ def test_the_dashboard_shows_all() -> None:
     assert missing == [
         "gateman_connections_accepted_total",
         "gateman_timers",
+        "gateman_router_history_channels",
         "gateman_last_reload_successful",
         "gateman_last_reload_success_timestamp_seconds",
         "gateman_scrape_duration_seconds",
