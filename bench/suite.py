@@ -1,7 +1,7 @@
 """
 The suite: every question, one table, one picture.
 
-    make bench             all of it, about 35 minutes
+    make bench             all of it, about an hour
     make bench QUICK=1     under three minutes, and less sure
 
 Each question is run by itself, as a file of this folder; what it prints is kept in ``results/``.
