@@ -123,6 +123,23 @@ async def test_calls_and_messages_reach_the_application(
 
 
 @on_loop
+async def test_what_a_callback_awaits_may_be_cancelled(caplog: pytest.LogCaptureFixture) -> None:
+    """That is the application's fault, and an error of the one command."""
+
+    async def on_rpc(_connection: Connection, _method: str, _data: Any) -> Any:
+        cancelled = asyncio.get_running_loop().create_future()
+        cancelled.cancel()
+        await cancelled
+
+    async with service(on_rpc) as client:
+        ann = await client()
+        internal = error(100, "internal server error", temporary=True)
+        assert await ann.ask(rpc={"method": "one"}) == internal
+        assert await ann.ask(rpc={"method": "two"}) == internal
+    assert "what it awaited was cancelled" in caplog.text
+
+
+@on_loop
 async def test_what_cannot_be_sent_is_named(caplog: pytest.LogCaptureFixture) -> None:
     """In one line with the callback's name; the client gets error 100, and stays connected."""
     wrong = {"data": object(), "info": Allow(info=object()), "seconds": 3600}

@@ -4,6 +4,7 @@ Calls the callbacks that answer SDK clients, in order, and reads what they retur
 What the application raises by mistake is logged; the client gets error 100, and stays connected.
 """
 
+import asyncio
 from collections.abc import Awaitable, Callable
 from inspect import isawaitable
 from typing import Any
@@ -16,6 +17,7 @@ from ..config.callbacks import Function
 from ..connection import Connection
 from ..errors import ClientError, Disconnect, Refuse
 from .callback_runner import CallbackRunner
+from .callback_tasks import cancellation_error
 
 
 class Refused(Struct, frozen=True):
@@ -89,6 +91,11 @@ class ClientCallbacks:
         async def finish(running: Awaitable[Any]) -> None:
             try:
                 result = await running
+            except asyncio.CancelledError as error:
+                task = asyncio.current_task()
+                if task is not None and task.cancelling():
+                    raise
+                result = self._refusal(name, connection, cancellation_error(error))
             except Exception as error:  # noqa: BLE001 - as above
                 result = self._refusal(name, connection, error)
             then(result)
