@@ -40,6 +40,12 @@ def answering(service: Master, version: str) -> Callable[[], bool]:
     return lambda: asked(service) == version
 
 
+def is_noticed(service: Master, script: str) -> bool:
+    """Change the script: the line is logged just before the system begins to watch."""
+    service.path.write_text(script)
+    return "server.py changed" in service.stderr
+
+
 def test_a_change_is_served_at_once(tmp_path: Path) -> None:
     """Of the script, and of what it may import below its folder; a broken one changes nothing."""
     script = echo(options="count=1")
@@ -48,7 +54,7 @@ def test_a_change_is_served_at_once(tmp_path: Path) -> None:
     with master(script, tmp_path, "start", "--watch") as service:
         service.wait_for("when a .py file in")
         first = asked(service)
-        service.path.write_text(script.replace("VERSION = 1", "VERSION = 2"))
+        until(lambda: is_noticed(service, script.replace("VERSION = 1", "VERSION = 2")))
         until(answering(service, "2"))
         service.path.write_text("1 / 0")
         service.wait_for("the reload failed")
