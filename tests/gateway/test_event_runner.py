@@ -3,22 +3,14 @@
 import asyncio
 import logging
 import weakref
-from collections import Counter
-from collections.abc import Callable
 from contextvars import ContextVar
-from typing import Any
 
-import msgspec
 import pytest
 
 from gateman.cluster.names import ClientId
-from gateman.errors import ClientError, Disconnect, HubError, Refuse, UnknownClient
-from gateman.gateway.commands import NotDeclared, decode_result, encode_question
+from gateman.errors import Refuse, UnknownClient
 from gateman.gateway.current import current_client
-from gateman.gateway.event_runner import EventRunner
 from gateman.gateway.protocol import (
-    AdoptEvent,
-    AnyEvent,
     CloseEvent,
     ConnectEvent,
     HandshakeAnswer,
@@ -26,66 +18,8 @@ from gateman.gateway.protocol import (
     OpenEvent,
     Result,
 )
-from gateman.gateway.send_window import MAX_BATCH_SIZE
-from gateman.runtime.client_callbacks import INTERNAL, Disconnected, Refused
-from tests.support.loop import eventually, on_loop, turns
-
-ANN, BOB = ClientId("gate-1"), ClientId("gate-2")
-HEAD = b"GET /chat?a=1 HTTP/1.1\r\nHost: example.com\r\n\r\n"
-
-
-class RunnerHarness:
-    """Handlers, and what they say to a gateway."""
-
-    prefix = "gate-"
-
-    def __init__(self, **functions: Callable[..., Any]) -> None:
-        self.counts: Counter[str] = Counter()
-        self.closed: list[ClientId] = []
-        self.results: list[Result] = []
-        self.said: list[object] = []
-        self.handlers = EventRunner(functions, self.counts, self.closed.append)
-        self._number = 0
-
-    def handle(self, *events: AnyEvent) -> None:
-        """Let events come; numbered from 1 on."""
-        for event in events:
-            self._number += 1
-            self.handlers.handle([(self._number, event)], self)
-
-    def handled(self, number: int) -> None:
-        """Take an empty result."""
-        self.complete(Result(number))
-
-    def complete(self, result: Result) -> None:
-        """Take a result."""
-        self.results.append(result)
-        self.said.append(result.number)
-
-    def announce(self, number: int) -> None:
-        """Take note of an event that begins."""
-        self.said.append(f"begins {number}")
-
-    async def until(self, count: int) -> list[int]:
-        """Wait until so many events are done; gives their numbers."""
-        await eventually(lambda: len(self.results) >= count)
-        return [result.number for result in self.results]
-
-
-def adopt(client: ClientId, session: bytes = b"") -> AdoptEvent:
-    """Make what a client begins with."""
-    return AdoptEvent(client, 0, session, "10.0.0.1", 5000)
-
-
-def text(client: ClientId, payload: str, suspicion: int = 0) -> MessageEvent:
-    """Make a message."""
-    return MessageEvent(client, suspicion, payload=payload.encode())
-
-
-def packed(value: object) -> bytes:
-    """Write a session."""
-    return msgspec.msgpack.encode(value)
-
+from tests.support.event_runner import ANN, BOB, HEAD, RunnerHarness, adopt, text
+from tests.support.loop import on_loop, turns
 
 # Plain and async.
 
@@ -335,9 +269,6 @@ def test_a_refused_client_is_forgotten(error: Exception, answer: HandshakeAnswer
     refuse()
 
 
-# Sessions and `current`.
-
-
 @pytest.mark.parametrize("is_async", [False, True])
 @pytest.mark.parametrize("result", [False, 0, "no", Refuse(403)], ids=repr)
 @on_loop
@@ -377,108 +308,6 @@ async def test_false_of_on_open_ends_the_client(*, is_async: bool) -> None:
     await business_node.until(2)
 
     assert business_node.closed == [ANN]
-
-
-@on_loop
-async def test_a_session_is_told_when_it_was_changed() -> None:
-    """To what it is; empty when nothing is left in it."""
-    changes: list[Callable[[dict[str, Any]], object]] = [
-        lambda session: session.get("n"),
-        lambda session: session.update(n=2),
-        lambda session: session.update(n=2),
-        lambda session: session.clear(),
-    ]
-    business_node = RunnerHarness(
-        on_message=lambda _client, message: changes[int(message)](current_client.session)
-    )
-    business_node.handle(
-        adopt(ANN, packed({"n": 1})), *(text(ANN, str(number)) for number in range(4))
-    )
-
-    sessions = [result.session for result in business_node.results]
-    assert sessions == [None, None, packed({"n": 2}), None, b""]
-
-
-@on_loop
-async def test_the_session_that_comes_with_an_event_is_the_newest() -> None:
-    """Whatever a task of an earlier handler has looked at."""
-    seen: list[dict[str, Any]] = []
-    tasks: list[asyncio.Task[None]] = []
-
-    async def look() -> None:
-        await turns()
-        seen.append(dict(current_client.session))
-
-    def on_message(_client: ClientId, _message: str) -> None:
-        seen.append(dict(current_client.session))
-        tasks.append(asyncio.ensure_future(look()))
-
-    business_node = RunnerHarness(on_message=on_message)
-    business_node.handle(adopt(ANN, packed({"n": 1})), text(ANN, ""))
-    await tasks[0]
-    business_node.handle(MessageEvent(ANN, 0, packed({"n": 2})))
-    await tasks[1]
-
-    assert seen == [{"n": 1}, {"n": 1}, {"n": 2}, {"n": 2}]
-    assert [result.session for result in business_node.results] == [None, None, None]
-
-
-@pytest.mark.parametrize(
-    ("session", "problem"),
-    [
-        ({"x": object()}, "cannot be kept: 'x' is of the type object, or holds such a thing"),
-        ({"x": [object()]}, "cannot be kept: 'x' is of the type list, or holds such a thing"),
-        ({1: 2}, "cannot be kept: the key 1 is not a text"),
-        ({"x": 1 << 70}, "cannot be kept: 'x' is of the type int, or holds such a thing"),
-        ({"x": bytes(MAX_BATCH_SIZE)}, f"has more than {MAX_BATCH_SIZE} bytes"),
-        ({"x": "\ud800"}, "cannot be kept: 'x' is of the type str, or holds such a thing"),
-    ],
-    ids=["an object", "within a list", "a number as a key", "a big number", "too much", "no text"],
-)
-def test_a_session_that_cannot_travel_is_an_error(
-    session: dict[Any, Any], problem: str, caplog: pytest.LogCaptureFixture
-) -> None:
-    """Its gateway keeps what it had; the log says which key it is, and which handler left it."""
-
-    @on_loop
-    async def spoil() -> None:
-        business_node = RunnerHarness(
-            on_message=lambda *_args: current_client.session.update(session)
-        )
-        business_node.handle(adopt(ANN), text(ANN, "x"))
-
-        assert business_node.results == [Result(1), Result(2)]
-        assert (business_node.closed, business_node.counts) == ([ANN], {"callback_failed": 1})
-
-    spoil()
-    assert caplog.messages == [f"{ANN} is closed: after on_message, its session {problem}"]
-
-
-@on_loop
-async def test_current_is_the_client_in_whatever_a_handler_starts() -> None:
-    """And nobody where none runs."""
-    seen: list[ClientId] = []
-    tasks: list[asyncio.Task[None]] = []
-
-    async def later() -> None:
-        await turns()
-        seen.append(current_client.client_id)
-
-    async def on_message(client: ClientId, _message: str) -> None:
-        assert current_client.client_id == client
-        await later()
-        tasks.append(asyncio.ensure_future(later()))
-
-    business_node = RunnerHarness(
-        on_message=on_message, on_open=lambda _client: seen.append(current_client.client_id)
-    )
-    business_node.handle(adopt(ANN), OpenEvent(ANN), adopt(BOB), text(ANN, "x"), text(BOB, "x"))
-    with pytest.raises(HubError):
-        _ = current_client.client_id
-    await business_node.until(5)
-    await asyncio.gather(*tasks)
-
-    assert seen == [ANN, ANN, BOB, ANN, BOB]
 
 
 # What may kill this process.
@@ -641,117 +470,3 @@ def test_an_application_that_cancels_everything_fails_in_what_runs(turn_count: i
         assert (got, business_node.closed) == (["2"], [ANN])
 
     cancel()
-
-
-# Commands of SDK clients.
-
-
-def command(client: ClientId, number: int, callback: str, *arguments: object) -> MessageEvent:
-    """Make a question."""
-    payload = encode_question(number, callback, arguments)
-    return MessageEvent(client, 0, None, False, payload, is_command=True)  # noqa: FBT003
-
-
-def answers(harness: RunnerHarness) -> list[tuple[int, object]]:
-    """Give what was answered."""
-    return [decode_result(result.reply) for result in harness.results if result.reply is not None]
-
-
-@on_loop
-async def test_commands_are_answered_by_their_callbacks() -> None:
-    """Plain and async, in order; the session goes with the answer."""
-
-    async def rpc(client_id: ClientId, method: str, data: object) -> object:
-        current_client.session["method"] = method
-        await asyncio.sleep(0)
-        return [client_id, method, data]
-
-    harness = RunnerHarness(
-        on_rpc=rpc,
-        on_subscribe=lambda _client_id, channel, _data: channel != "secret",
-        on_message=lambda client_id, data: harness.said.append((client_id, data)),
-    )
-    harness.handle(
-        adopt(ANN),
-        command(ANN, 7, "on_rpc", "m", {"a": 1}),
-        command(ANN, 8, "on_subscribe", "secret", None),
-        command(ANN, 9, "on_subscribe", "chat", None),
-        command(ANN, 10, "on_message", b"\xff"),
-        command(ANN, 11, "on_refresh", "token"),
-    )
-
-    assert await harness.until(6) == [1, 2, 3, 4, 5, 6]
-    assert answers(harness) == [
-        (7, [ANN, "m", {"a": 1}]),
-        (8, False),
-        (9, True),
-        (10, None),
-        (11, NotDeclared()),
-    ]
-    assert harness.results[1].session == packed({"method": "m"})
-    assert (ANN, b"\xff") in harness.said
-    assert harness.closed == []
-
-
-@on_loop
-async def test_what_callbacks_of_commands_raise(caplog: pytest.LogCaptureFixture) -> None:
-    """A mistake costs the command, and not the client."""
-    raised: list[Exception] = [
-        ClientError(404, "no such room"),
-        Disconnect(4500, "banned"),
-        Refuse(403, "no"),
-        ValueError("a mistake"),
-    ]
-
-    def rpc(_client_id: ClientId, method: str, _data: object) -> object:
-        if method == "object":
-            return object()
-        if method == "long":
-            return "x" * MAX_BATCH_SIZE
-        raise raised[int(method)]
-
-    harness = RunnerHarness(on_rpc=rpc)
-    harness.handle(
-        adopt(ANN),
-        *(command(ANN, number, "on_rpc", str(number), None) for number in range(4)),
-        command(ANN, 4, "on_rpc", "object", None),
-        command(ANN, 5, "on_rpc", "long", None),
-    )
-
-    assert answers(harness) == [
-        (0, Refused(404, "no such room", is_temporary=False)),
-        (1, Disconnected(4500, "banned")),
-        (2, Refused(103, "no")),
-        (3, INTERNAL),
-        (4, INTERNAL),
-        (5, INTERNAL),
-    ]
-    assert harness.closed == []
-    assert harness.counts["callback_failed"] == 3
-    assert "on_rpc raised ValueError for gate-1, which gets an error for it" in caplog.text
-
-
-@on_loop
-async def test_a_command_in_pieces() -> None:
-    harness = RunnerHarness(on_rpc=lambda _client_id, _method, data: len(data))
-    whole = encode_question(7, "on_rpc", ("m", "x" * 99))
-    pieces = [whole[:50], whole[50:]]
-    harness.handle(
-        adopt(ANN),
-        *(
-            MessageEvent(ANN, 0, None, False, piece, piece is pieces[1], is_command=True)  # noqa: FBT003
-            for piece in pieces
-        ),
-    )
-
-    assert answers(harness) == [(7, 99)]
-    assert [result.number for result in harness.results] == [1, 2, 3]
-
-
-@on_loop
-async def test_a_forged_command_ends_its_client(caplog: pytest.LogCaptureFixture) -> None:
-    harness = RunnerHarness()
-    harness.handle(adopt(ANN), MessageEvent(ANN, payload=b"nonsense", is_command=True))
-
-    assert harness.closed == [ANN]
-    assert "a question about a command is malformed" in caplog.text

@@ -8,9 +8,8 @@ later versions know are ignored.
 
 import base64
 import binascii
-import re
 from collections.abc import Mapping
-from typing import Annotated, Any, get_args
+from typing import Annotated, Any
 
 import msgspec
 from msgspec import Meta, Raw, Struct
@@ -184,7 +183,20 @@ Request = (
 )
 
 METHODS: Mapping[str, type[Request]] = {
-    re.sub("(?<=.)(?=[A-Z])", "_", kind.__name__).lower(): kind for kind in get_args(Request)
+    "publish": Publish,
+    "broadcast": Broadcast,
+    "subscribe": Subscribe,
+    "unsubscribe": Unsubscribe,
+    "disconnect": Disconnect,
+    "refresh": Refresh,
+    "presence": Presence,
+    "presence_stats": PresenceStats,
+    "history": History,
+    "history_remove": HistoryRemove,
+    "channels": Channels,
+    "info": Info,
+    "rpc": Rpc,
+    "batch": Batch,
 }
 
 _encoder = msgspec.json.Encoder()

@@ -62,6 +62,7 @@ class StatusQueries:
         self._query_count = 0
 
     def answer_status(self, client: ControlClient) -> None:
+        self._ask_router()
         self._answer(channel.GetReport, ReportAnswer, self._status, client, _STATUS_TIMEOUT)
 
     def answer_connections(self, client: ControlClient, limit: int) -> None:
@@ -79,7 +80,13 @@ class StatusQueries:
         return None if self._router is None else self._router.history_report
 
     def ask_metrics(self, on_answers: Callable[[dict[int, MetricsAnswer]], None]) -> None:
+        self._ask_router()
         self._ask(channel.GetMetrics, MetricsAnswer, on_answers, _METRICS_TIMEOUT)
+
+    def _ask_router(self) -> None:
+        # Its report is there when the processes have answered.
+        if self._router is not None:
+            self._router.ask()
 
     def _answer(
         self,
@@ -99,8 +106,6 @@ class StatusQueries:
         timeout: float,
     ) -> None:
         self._query_count += 1
-        if self._router is not None:
-            self._router.ask()
         message = make_message(self._query_count)
         asked = {
             pid for pid, child in self._children.items() if child.is_ready and child.send(message)

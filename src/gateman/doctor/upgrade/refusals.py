@@ -391,7 +391,7 @@ _BY_STATUS: dict[int, Callable[[Case, Answer], Finding | None]] = {
     504: _gateway_timeout,
     505: _http_version,
 }
-# Those that mean one thing, whoever answers.
+# A status with one meaning, whichever server answers with it.
 _MEANINGS = {
     413: H.HEAD_TOO_LARGE,
     414: H.HEAD_TOO_LARGE,
