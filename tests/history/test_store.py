@@ -155,6 +155,17 @@ def test_churn_of_channels_leaves_nothing() -> None:
     assert len(vars(one)["_due"]) < 1100
 
 
+def test_a_message_expires_at_the_moment_that_was_told() -> None:
+    """Also where the sum of two times rounds another way than their difference."""
+    kept_at, ttl = 0.9431865638505517, 10.898041088097814
+    assert kept_at > (kept_at + ttl) - ttl
+    one = store()
+    one.append("a", b"x", HistoryLimits(size=1, ttl=ttl), kept_at)
+    one.expire(kept_at + ttl)
+
+    assert one.size == 0
+
+
 def test_a_key_is_known_for_a_while() -> None:
     """In its channel, for five minutes, and for the last ten thousand."""
     one = store()

@@ -49,7 +49,10 @@ class ChannelLog:
     def expire(self, now: float) -> None:
         """Drop what is too old."""
         if self._messages and self.expires_at <= now:
-            self._drop(bisect_right(self._times, now - self.limits.ttl))
+            # Not by `now - ttl`, which may round another way than `expires_at`: then nothing would
+            # be dropped, and whoever waits for that would wait for ever.
+            ttl = self.limits.ttl
+            self._drop(bisect_right(self._times, now, key=lambda at: at + ttl))
 
     def shrink(self, max_size: int) -> None:
         """Drop the oldest messages until the rest takes at most so many bytes."""
