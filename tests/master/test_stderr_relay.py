@@ -6,7 +6,7 @@ import sys
 
 import pytest
 
-from gateman.master.stderr_relay import JsonLines
+from gateman.master.stderr_relay import JsonLines, PlainLines
 from tests.support.deadlines import TIMEOUT
 
 # A master of nothing but a relay, of what a process writes that runs the second argument.
@@ -76,10 +76,10 @@ def relayed(form: str, middle: str, writes: str) -> tuple[str, str]:
 
 
 def test_every_byte_is_relayed() -> None:
-    """However much there is, in order; the last lines are kept."""
+    """However much there is, in order, to the end of a line; the last lines are kept."""
     errors, printed = relayed("text", WHILE_IT_RUNS, MUCH)
 
-    assert errors == ("x" * 1023 + "\n") * 1024 + "end"
+    assert errors == ("x" * 1023 + "\n") * 1024 + "end\n"
     assert printed == f"{('x' * 500, 'end')}\n"
 
 
@@ -125,10 +125,25 @@ def test_lines_of_the_log_stay_as_they_are() -> None:
     assert JsonLines(1, "chat/0").feed(line.encode(), 0.0).decode() == line
 
 
+def test_no_line_is_in_the_midst_of_another() -> None:
+    """Processes that write a line in pieces, as print does with PYTHONUNBUFFERED."""
+    one, other = PlainLines(), PlainLines()
+    pieces = [one.feed(b"one: 1", 0.0), other.feed(b"other: 1", 0.0)]
+    pieces += [one.feed(b"\none: 2", 0.0), other.feed(b"\n", 0.0), one.end(0.0), other.end(0.0)]
+
+    assert b"".join(pieces) == b"one: 1\nother: 1\none: 2\n"
+
+
+def test_progress_is_shown() -> None:
+    """A bar that is drawn again on its own line, before that line has an end."""
+    assert PlainLines().feed(b"\r10 %\r20 %", 0.0) == b"\r10 %\r"
+
+
 @pytest.mark.parametrize("size", [64 << 10, (64 << 10) + 1])
-def test_a_line_without_an_end_is_bounded(size: int) -> None:
+@pytest.mark.parametrize("lines", [PlainLines(), JsonLines(1, "chat/0")])
+def test_a_line_without_an_end_is_bounded(lines: PlainLines | JsonLines, size: int) -> None:
     """A program that writes megabytes without a line feed is not kept in memory."""
-    objects = JsonLines(1, "chat/0")
-    written = objects.feed(b"x" * size, 0.0)
+    written = lines.feed(b"x" * size, 0.0)
+    lines.end(0.0)
 
     assert bool(written) == (size > 64 << 10)

@@ -43,15 +43,16 @@ Worker.run_all()
 
 def test_code_hears_events_in_all_processes(tmp_path: Path) -> None:
     """Once in each of a worker's, in order; and what runs at a stop has its time."""
-    with master(SCRIPT, tmp_path) as service:
+    # Its print writes a line in two pieces.
+    with master(SCRIPT, tmp_path, environment={"PYTHONUNBUFFERED": "1"}) as service:
         asyncio.run(_tell(service.port))
         service.wait_for("handled")
         assert service.command("stop").returncode == 0
         service.wait()
         said = [line for line in service.stderr.splitlines() if line in {"done", "stopped"}]
 
-    assert sorted(said) == ["done", "done", "stopped", "stopped"]
-    assert said[0] == "done"
+        assert sorted(said) == ["done", "done", "stopped", "stopped"]
+        assert said[0] == "done"
 
 
 async def _tell(port: int) -> None:

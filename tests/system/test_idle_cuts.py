@@ -30,13 +30,14 @@ async def test_cuts_of_a_proxy_are_told() -> None:
             clients: list[asyncio.Future[None]] = []
             lines: list[str] = []
             async with asyncio.timeout(TEST_TIMEOUT - 10):
-                while not lines:
+                # The server may hear of the fifth end before its client does.
+                while not lines or sum(client.done() for client in clients) < 5:
                     clients.append(asyncio.ensure_future(stay()))
                     await asyncio.sleep(1.2)  # So that they end at different moments.
-                    lines = server.lines()
+                    lines += server.lines()
             for client in clients:
                 client.cancel()
-            ended = await asyncio.gather(*clients, return_exceptions=True)
+            await asyncio.gather(*clients, return_exceptions=True)
 
     found = re.fullmatch(
         "worker: 5 connections in a row ended without a Close after ([0-9.]+) s without a byte:"
@@ -46,4 +47,3 @@ async def test_cuts_of_a_proxy_are_told() -> None:
     assert found is not None, lines
     assert float(found[1]) >= 6.0
     assert len(lines) == 1
-    assert ended.count(None) >= 5

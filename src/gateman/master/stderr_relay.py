@@ -1,5 +1,5 @@
 """
-Copies the standard error of processes to the master's.
+Copies the standard error of processes to the master's, in whole lines.
 
 A process blocks while the reader of the master's standard error is slow; the master never does. In
 a JSON log, each line that is not JSON becomes the message of an object.
@@ -20,7 +20,7 @@ _STDERR = 2
 # Read from the pipe of a process that has ended; more than a pipe holds.
 _MAX_LAST_PIECES = 64
 
-# A longer line is split into several objects.
+# A longer line is split.
 _MAX_LINE_SIZE = 64 << 10  # bytes
 
 # The master's end is delayed at most this long by a slow reader.
@@ -31,12 +31,12 @@ class StderrRelay:
     def __init__(self, selector: selectors.BaseSelector, *, is_json: bool = False) -> None:
         self._selector = selector
         self._is_json = is_json
-        self._relayed: dict[ChildProcess, JsonLines | None] = {}
+        self._relayed: dict[ChildProcess, PlainLines | JsonLines] = {}
         self._unsent = b""
         self._is_paused = False
 
     def add(self, child: ChildProcess, name: str) -> None:
-        self._relayed[child] = JsonLines(child.pid, name) if self._is_json else None
+        self._relayed[child] = JsonLines(child.pid, name) if self._is_json else PlainLines()
         if not self._is_paused:
             self._watch(child)
 
@@ -63,15 +63,12 @@ class StderrRelay:
             self._end(child)
 
     def _end(self, child: ChildProcess) -> None:
-        json_lines = self._relayed.pop(child)
-        if json_lines is not None:
-            self._send(json_lines.end(time.time()))
+        self._send(self._relayed.pop(child).end(time.time()))
 
     def _copy(self, child: ChildProcess) -> bool:
         """Copy one piece; return whether there was one."""
         data = child.read_stderr()
-        json_lines = self._relayed[child]
-        self._send(data if json_lines is None else json_lines.feed(data, time.time()))
+        self._send(self._relayed[child].feed(data, time.time()))
         return bool(data)
 
     def _send(self, data: bytes) -> None:
@@ -105,6 +102,31 @@ class StderrRelay:
     def _unwatch(self, child: ChildProcess) -> None:
         with contextlib.suppress(KeyError, ValueError):
             self._selector.unregister(child.stderr_fd)
+
+
+class PlainLines:
+    """
+    Holds back the line that a process has begun, so that no other's output is in the midst of it.
+
+    With PYTHONUNBUFFERED, which services and containers set, ``print`` writes the end of its line
+    by itself.
+    """
+
+    def __init__(self) -> None:
+        self._unfinished = b""
+
+    def feed(self, data: bytes, _now: float) -> bytes:
+        """Take a piece, which may end within a line."""
+        data = self._unfinished + data
+        # A progress bar ends its lines with a carriage return.
+        end = max(data.rfind(b"\n"), data.rfind(b"\r")) + 1
+        if len(data) - end > _MAX_LINE_SIZE:
+            end = len(data)
+        self._unfinished = data[end:]
+        return data[:end]
+
+    def end(self, now: float) -> bytes:
+        return self.feed(b"\n", now) if self._unfinished else b""
 
 
 class JsonLines:
