@@ -19,6 +19,7 @@ from cryptography.hazmat.primitives.asymmetric import ec, rsa
 from websockets.asyncio.client import connect as connect_async
 from websockets.sync.client import ClientConnection, connect
 
+from tests.support.certificates import for_threads
 from tests.support.deadlines import TIMEOUT
 from tests.support.hellos import openssl_hello
 from tests.support.loop import eventually
@@ -82,7 +83,7 @@ def client(port: int, authority: Pebble, name: str) -> ClientConnection:
     return connect(
         f"wss://{name}:{port}/",
         sock=socket.create_connection(("127.0.0.1", port)),
-        ssl=trusting(authority),
+        ssl=for_threads(trusting(authority)),
         open_timeout=TIMEOUT,
     )
 

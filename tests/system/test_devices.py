@@ -12,6 +12,7 @@ import pytest
 import trustme
 from websockets.sync.client import connect
 
+from tests.support.certificates import for_threads
 from tests.support.deadlines import TIMEOUT
 from tests.support.ports import free_port
 from tests.support.service import DOMAIN, Service, serve
@@ -61,7 +62,7 @@ def test_devices_pages_and_a_mini_program_share_a_group(
     mini_program = (DEVICES / "mini_program.js").read_text()
     file.write_text(mini_program.replace("wss://example.com/wss", f"wss://{DOMAIN}:{running.port}"))
     node, _ = program("wechat.js")
-    tls = ssl.create_default_context(cafile=running.authority)
+    tls = for_threads(ssl.create_default_context(cafile=running.authority))
     with (
         connect(f"wss://localhost:{running.port}/", ssl=tls) as page,
         started([node, str(WECHAT), str(file), DOMAIN], running.authority) as mini,
