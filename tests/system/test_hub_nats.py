@@ -162,6 +162,17 @@ def test_two_services_of_one_name_are_told_of_each_other(tmp_path: Path) -> None
         assert [one.stderr.count("these are two services") for one in running] == [1, 1, 1]
 
 
+def test_versions_of_a_service_are_not_two_services(tmp_path: Path) -> None:
+    """Both are on the bus until the last process is replaced."""
+    with nats_server(tmp_path) as server:
+        script = SERVICE.format(bus=server.url, function="talk").replace("bus=", "count=2, bus=")
+        more = "@worker.on_close\ndef leave(connection, code, reason): ...\n\nWorker.run_all()"
+        with master(script, tmp_path) as service:
+            service.path.write_text(script.replace("Worker.run_all()", more))
+            assert service.command("reload").returncode == 0
+        assert "two services" not in service.stderr
+
+
 @pytest.mark.long
 def test_nats_may_die_for_half_a_minute(tmp_path: Path) -> None:
     """Every message that was sent meanwhile is delivered, or counted, by its cause."""
