@@ -6,6 +6,7 @@ import socket
 import ssl
 import time
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -116,6 +117,35 @@ def test_reload_by_signal(tmp_path: Path, number: signal.Signals) -> None:
         until(lambda: not any(map(is_alive, old)))
 
         assert len(set(service.pids())) == 2
+
+
+def test_a_second_reload_follows_the_first(tmp_path: Path) -> None:
+    """It loads what has changed since the first one has; the command returns behind its own."""
+    seen, gate = tmp_path / "seen", tmp_path / "gate"
+    script = echo()
+    slow = f"""
+@worker.on_worker_start
+async def wait(worker):
+    import asyncio, pathlib
+    pathlib.Path({str(seen)!r}).touch()
+    while not pathlib.Path({str(gate)!r}).exists():
+        await asyncio.sleep(0.01)
+
+Worker.run_all()
+"""
+    with master(script, tmp_path) as service, ThreadPoolExecutor(2) as threads:
+        service.path.write_text(script.replace("Worker.run_all()", slow))
+        first = threads.submit(service.command, "reload")
+        until(seen.exists)
+        service.path.write_text(script.replace("VERSION = 1", "VERSION = 3"))
+        second = threads.submit(service.command, "reload")
+        service.wait_for("another reload follows")
+        assert not first.done()
+        gate.touch()
+        assert [one.result().stdout for one in (first, second)] == ["reloaded\n", "reloaded\n"]
+        with open_to(service) as client:
+            client.send("hello")
+            assert str(client.recv()).split()[1:] == ["3", "hello"]
 
 
 BROKEN = {

@@ -226,30 +226,64 @@ def test_reload_discards_a_process_that_may_have_the_old_code() -> None:
     )
 
 
-def test_one_reload_at_a_time() -> None:
-    """A second one is not begun; the first goes on."""
-    supervisor = serving()
+def test_a_second_reload_follows_the_first() -> None:
+    """The files may have changed since a slot was renewed; further requests are one with it."""
+    supervisor = serving(PAIR, replace(CHAT, reloadable=False))
+    gateway = SlotId(1, 0)
     play(
         supervisor,
         (1, ReloadRequested(is_gentle=False), [Spawn(A)]),
-        (1, Spawned(A, 11), []),
+        (1, Spawned(A, 13), []),
+        (2, ReloadRequested(is_gentle=False, is_all=True), []),
         (2, ReloadRequested(is_gentle=True), []),
-        (3, Ready(11, CHAT), [Drain(10), Reloaded()]),
+        (3, Ready(13, PAIR), [Drain(10), Spawn(B)]),
+        (3, Spawned(B, 14), []),
+        (4, Ready(14, PAIR), [Drain(11), Reloaded(), Spawn(A)]),
+        (4, Spawned(A, 15), []),
+        # Gently, and all of them.
+        (5, Ready(15, PAIR), [Drain(13)]),
+        (6, Exited(13, 0), [Spawn(B)]),
+        (6, Spawned(B, 16), []),
+        (7, Ready(16, PAIR), [Drain(14)]),
+        (8, Exited(14, 0), [Spawn(gateway)]),
+        (8, Spawned(gateway, 17), []),
+        (9, Ready(17, replace(CHAT, reloadable=False)), [Drain(12)]),
+        (10, Exited(12, 0), [Reloaded()]),
+    )
+    assert not supervisor.is_reloading
+
+
+def test_a_second_reload_follows_one_that_failed() -> None:
+    """It may load what was corrected."""
+    play(
+        serving(),
+        (1, ReloadRequested(is_gentle=False), [Spawn(A)]),
+        (1, Spawned(A, 11), []),
+        (2, ReloadRequested(is_gentle=False), []),
+        (
+            3,
+            Exited(11, 1),
+            [Reloaded("chat/0 (pid 11) ended with exit code 1 after 2.0 s"), Spawn(A)],
+        ),
+        (3, Spawned(A, 12), []),
+        (4, Ready(12, CHAT), [Drain(10), Reloaded()]),
     )
 
 
 def test_stop_ends_a_reload() -> None:
-    """Who waits for the reload is told, and nothing new is started."""
+    """Who waits for one is told, and nothing new is started."""
+    stopped = Reloaded("the master stops")
     play(
         serving(PAIR),
         (1, ReloadRequested(is_gentle=False), [Spawn(A)]),
         (1, Spawned(A, 12), []),
+        (1, ReloadRequested(is_gentle=False), []),
         (
             2,
             StopRequested(is_graceful=False),
-            [CloseSockets(0), Reloaded("the master stops"), Stop(10), Stop(12), Stop(11)],
+            [CloseSockets(0), stopped, stopped, Stop(10), Stop(12), Stop(11)],
         ),
-        (3, ReloadRequested(is_gentle=False), []),
+        (3, ReloadRequested(is_gentle=False), [stopped]),
         (3, Exited(10, 0), []),
         (3, Exited(11, 0), []),
         (3, Exited(12, -15), [Exit(0)]),

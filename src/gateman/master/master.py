@@ -93,7 +93,9 @@ class Master:
             orders=orders,
             router=router,
         )
+        # Those that wait for the reload that runs, and for the one that follows it.
         self._reload_clients: list[ControlClient] = []
+        self._next_reload_clients: list[ControlClient] = []
         # One for the processes that end first, one for those that end last: see :mod:`.orphan`.
         self._liveness_sockets = socket.socketpair()
         self._notifier = Notifier(os.environ)
@@ -244,14 +246,15 @@ class Master:
             self._on_serving()
 
     def _reload_finished(self, problem: str) -> None:
-        self._notifier.ready()
-        if self._orders is not None:
-            self._orders.apply()
+        if not self._supervisor.is_reloading:
+            self._notifier.ready()
+            if self._orders is not None:
+                self._orders.apply()
         if self._metrics is not None:
             self._metrics.reloaded(problem)
         for client in self._reload_clients:
             client.answer(**({"error": problem} if problem else {}))
-        self._reload_clients.clear()
+        self._reload_clients, self._next_reload_clients = self._next_reload_clients, []
 
     def _spawn(self, slot_id: SlotId) -> SupervisorEvent:
         listeners = self._listeners[slot_id.worker]
@@ -427,10 +430,10 @@ class Master:
                 self._stop(is_graceful=graceful)
             case control_requests.Reload(gently, is_all):
                 if self._supervisor.is_reloading:
-                    client.answer(error="another reload is running.")
+                    self._next_reload_clients.append(client)
                 else:
                     self._reload_clients.append(client)
-                    self._reload(is_gentle=gently, is_all=is_all)
+                self._reload(is_gentle=gently, is_all=is_all)
             case control_requests.GetBus():
                 client.answer(bus=self._bus_url())
             case control_requests.HangUp():

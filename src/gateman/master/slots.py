@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from enum import Enum
 
 from . import formatting
-from .events import Drain, Heartbeat, Policy, SlotId, Stop
+from .events import Drain, Heartbeat, Policy, ReloadRequested, SlotId, Stop
 
 # Older crashes do not count.
 CRASH_WINDOW = 300.0  # seconds
@@ -156,6 +156,15 @@ class Reload:
         self.is_gentle = is_gentle
         self.slot: Slot | None = None
         self.draining_pid: int | None = None
+        self.next_request: ReloadRequested | None = None
+
+    def request_next(self, request: ReloadRequested) -> None:
+        """Remember one reload that follows, which does what all that ask for it want."""
+        if (other := self.next_request) is not None:
+            request = ReloadRequested(
+                request.is_gentle or other.is_gentle, request.is_all or other.is_all
+            )
+        self.next_request = request
 
 
 def assign_acceptors(slots: Sequence[Slot]) -> list[tuple[Process, tuple[int, ...]]]:

@@ -41,6 +41,9 @@ _STACK_TIME = 0.5  # seconds
 # If the whole process group got the signal, the master has received it too by then, and decides.
 _SIGNAL_PAUSE = 0.1  # seconds
 
+# Why there is no reload.
+_STOPS = "the master stops"
+
 
 class Phase(Enum):
     """The master moves down this list only."""
@@ -96,8 +99,8 @@ class Supervisor:
                 self._spawn_failed(slot_id, problem, now)
             case events.StopRequested(is_graceful):
                 self._stop(now, is_graceful=is_graceful)
-            case events.ReloadRequested(is_gentle, is_all):
-                self._start_reload(is_gentle=is_gentle, is_all=is_all)
+            case events.ReloadRequested():
+                self._start_reload(event)
             case events.Tick():
                 self._tick(now)
             case _ if (of_process := self._by_pid.get(event.pid)) is not None:
@@ -394,9 +397,7 @@ class Supervisor:
                 self._close_sockets(worker)
         self.phase = Phase.STOPPING
         self._is_graceful = is_graceful
-        if self._reload is not None:
-            self._reload = None
-            self._emit(events.Reloaded("the master stops"))
+        self._end_reload(_STOPS)
         for slot in self.slots:
             slot.respawn_at = None
             for process in slot.processes:
@@ -438,22 +439,28 @@ class Supervisor:
                 end = self._drain if self._is_graceful else self._stop_process
                 end(slot, slot.process(pid), now)
 
-    def _start_reload(self, *, is_gentle: bool, is_all: bool) -> None:
-        if self.phase is Phase.STOPPING or self._reload is not None:
-            self._log("warning", f"not reloaded: {self.phase.value}, or reloading already")
+    def _start_reload(self, request: events.ReloadRequested) -> None:
+        if self.phase is Phase.STOPPING:
+            self._log("warning", f"not reloaded: {_STOPS}")
+            self._emit(events.Reloaded(_STOPS))
+            return
+        if self._reload is not None:
+            # The running one may have loaded files that have changed since.
+            self._log("info", "another reload follows this one")
+            self._reload.request_next(request)
             return
         # A slot that was given up has no process to keep, so it is always renewed.
         slots = [
             slot
             for slot in self.slots
-            if is_all or slot.is_given_up or self._policies[slot.id.worker].reloadable
+            if request.is_all or slot.is_given_up or self._policies[slot.id.worker].reloadable
         ]
         if not slots:
             problem = "no worker is reloadable: `reload --all` renews all processes"
             self._log("warning", problem)
             self._emit(events.Reloaded(problem))
             return
-        self._reload = Reload(slots, is_gentle=is_gentle)
+        self._reload = Reload(slots, is_gentle=request.is_gentle)
         self._log("info", "reloading")
         self._continue_reload()
 
@@ -462,9 +469,8 @@ class Supervisor:
             return
         reload.draining_pid = None
         if not reload.waiting:
-            self._reload = None
             self._log("info", "reloaded")
-            self._emit(events.Reloaded())
+            self._end_reload()
             return
         slot = reload.slot = reload.waiting.popleft()
         slot.is_given_up = False
@@ -481,11 +487,19 @@ class Supervisor:
         reload = self._reload
         if reload is None or reload.slot is not slot:
             return
-        self._reload = None
         done = reload.count - len(reload.waiting) - 1
         rest = f"; {done} of {reload.count} slots run the new code" if done else ""
         self._log("error", f"the reload failed{rest}")
-        self._emit(events.Reloaded(f"{description}{rest}{formatting.indented(slot.last_lines)}"))
+        self._end_reload(f"{description}{rest}{formatting.indented(slot.last_lines)}")
+
+    def _end_reload(self, problem: str = "") -> None:
+        """End the reload if there is one, and start the one that was asked for meanwhile."""
+        if (reload := self._reload) is None:
+            return
+        self._reload = None
+        self._emit(events.Reloaded(problem))
+        if reload.next_request is not None:
+            self._start_reload(reload.next_request)
 
     def _slots_of(self, worker: int) -> list[Slot]:
         return [slot for slot in self.slots if slot.id.worker == worker]
