@@ -269,7 +269,7 @@ def served(answering: Answering, answer: dict[str, Any] | None) -> Iterator[None
     ("answer", "expected"),
     [
         ({"pid": 7}, {"ok": True, "pid": 7}),
-        ({"error": "the master stops"}, "the master stops"),
+        ({"error": "the master stops"}, "the master stops."),
         (None, "the master ended before it answered."),
         ({"pid": "7"}, ANOTHER_VERSION),
         ({}, ANOTHER_VERSION),

@@ -6,6 +6,7 @@ import inspect
 from gateman.runtime.callback_tasks import (
     CallbackTasks,
     cancellation_error,
+    error_of,
     take_back_cancellation,
 )
 from tests.support.loop import on_loop
@@ -81,3 +82,28 @@ async def test_cancellation_of_the_task_is_told_from_that_of_what_it_awaits() ->
         (True, "what it awaited was cancelled"),
         (False, "what it awaited was cancelled"),
     ]
+
+
+@on_loop
+async def test_only_the_cancellation_of_its_own_task_is_raised_again() -> None:
+    seen: list[str] = []
+
+    async def work(awaited: "asyncio.Future[None]") -> None:
+        try:
+            await awaited
+        except (asyncio.CancelledError, Exception) as raised:  # noqa: BLE001 - what a runner of callbacks does
+            seen.append(repr(error_of(raised)))
+
+    tasks = CallbackTasks()
+    for end in ("cancel", "fail", "cancel the task"):
+        awaited: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        task = tasks.start(work(awaited))
+        await asyncio.sleep(0)
+        if end == "fail":
+            awaited.set_exception(ValueError("no"))
+        else:
+            (awaited if end == "cancel" else task).cancel()
+        await tasks.wait(60)
+
+    assert task.cancelled()
+    assert seen == [repr(RuntimeError("what it awaited was cancelled")), repr(ValueError("no"))]

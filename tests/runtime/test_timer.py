@@ -316,18 +316,26 @@ async def test_what_it_raises_is_logged_and_it_goes_on(caplog: pytest.LogCapture
 
 
 @on_loop
-async def test_what_it_awaits_may_be_cancelled(caplog: pytest.LogCaptureFixture) -> None:
+@pytest.mark.parametrize("is_async", [True, False])
+async def test_what_it_awaits_may_be_cancelled(
+    caplog: pytest.LogCaptureFixture, *, is_async: bool
+) -> None:
     """That is a failure like another: it is logged, and the timer goes on."""
     own, runs = Timers(), Runs()
     own.start()
+    future = asyncio.get_running_loop().create_future()
+    future.cancel()
 
     async def wait() -> None:
         runs()
-        future = asyncio.get_running_loop().create_future()
-        future.cancel()
         await future
 
-    own.add(MS, wait)
+    def read() -> None:
+        runs()
+        future.result()
+
+    read.__qualname__ = wait.__qualname__
+    own.add(MS, wait if is_async else read)
     await runs.until(2)
     await own.stop()
 

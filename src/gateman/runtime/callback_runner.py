@@ -10,6 +10,7 @@ import inspect
 from collections import Counter
 from collections.abc import Callable
 from contextvars import Context, copy_context
+from functools import partial
 from types import CoroutineType
 from typing import Any, NamedTuple
 
@@ -37,7 +38,11 @@ _DECIDING = "on_websocket_connect"
 _NOT_DECIDING = ("on_connect", "on_open")
 
 
-Then = Callable[[Exception | None], None]
+Decide = Callable[[Exception | None], None]
+"""Takes why a client is not accepted; ``None`` if it is."""
+
+Then = Callable[[object, Exception | None], None]
+"""Takes what a callback returned, or raised."""
 
 
 class Call(NamedTuple):
@@ -46,7 +51,7 @@ class Call(NamedTuple):
     name: str
     function: Function
     args: tuple[Any, ...]
-    then: Then | None  # is called with its decision
+    then: Then | None  # without one, an error closes the connection
 
 
 QueuedItem = str | bytes | Call
@@ -100,11 +105,12 @@ class CallbackRunner:
         if name == "on_close":
             self._queues.dismiss(connection)
 
-    def ask(self, connection: Connection, then: Then) -> None:
-        """Call ``on_websocket_connect``, and call ``then`` with its decision."""
+    def ask(self, connection: Connection, decide: Decide) -> None:
+        """Call ``on_websocket_connect``, and call ``decide`` with its decision."""
         function = self._functions.get(_DECIDING, _ignore)
         if function is not _ignore:
             connection.needs_on_close = True
+        then = partial(self._decided, connection, decide)
         self._call(connection, Call(_DECIDING, function, (connection, connection.request), then))
 
     def call_behind(
@@ -116,10 +122,10 @@ class CallbackRunner:
         else:
             function(*args)
 
-    def run(self, name: str, connection: Connection, function: Function) -> None:
-        """Call a function that takes nothing and never raises, in order with the callbacks."""
+    def run(self, name: str, connection: Connection, function: Function, then: Then) -> None:
+        """Call a function that takes nothing, in order with the callbacks."""
         connection.needs_on_close = True
-        self._call(connection, Call(name, function, (), None))
+        self._call(connection, Call(name, function, (), then))
 
     def note(self, name: str, connection: Connection, error: Exception) -> None:
         """Log what a callback raised whose connection stays open."""
@@ -197,23 +203,31 @@ class CallbackRunner:
     def _returned(
         self, connection: Connection, result: object, name: str, then: Then | None
     ) -> None:
-        mistake = None
-        if then is not None or (result is False and name in _NOT_DECIDING):
-            mistake = wrong_result(name, result, decides=then is not None)
-        if mistake is not None:
-            self._raised(connection, mistake, name, then)
-        elif then is not None:
-            then(None)
+        if then is not None:
+            then(result, None)
+        elif result is False and name in _NOT_DECIDING:
+            mistake = wrong_result(name, result, decides=False)
+            if mistake is not None:
+                self.failed(connection, mistake, name)
 
     def _raised(
         self, connection: Connection, error: Exception, name: str, then: Then | None
     ) -> None:
-        if then is not None and isinstance(error, Refuse):
-            self._counts["refused_by_application"] += 1
-        else:
+        if then is None:
             self.failed(connection, error, name)
-        if then is not None:
-            then(error)
+        else:
+            then(None, error)
+
+    def _decided(
+        self, connection: Connection, decide: Decide, result: object, error: Exception | None
+    ) -> None:
+        if error is None:
+            error = wrong_result(_DECIDING, result, decides=True)
+        if isinstance(error, Refuse):
+            self._counts["refused_by_application"] += 1
+        elif error is not None:
+            self.failed(connection, error, _DECIDING)
+        decide(error)
 
 
 def _on_close_stays(

@@ -80,6 +80,16 @@ def take_back_cancellation(task: Task | None) -> bool:
     return True
 
 
+def error_of(raised: asyncio.CancelledError | Exception) -> Exception:
+    """Return a callback's error; raise it again if the task that runs the callback is cancelled."""
+    if not isinstance(raised, asyncio.CancelledError):
+        return raised
+    task = asyncio.current_task()
+    if task is not None and task.cancelling():
+        raise raised
+    return cancellation_error(raised)
+
+
 def cancellation_error(
     cause: asyncio.CancelledError, problem: str = "what it awaited was cancelled"
 ) -> RuntimeError:

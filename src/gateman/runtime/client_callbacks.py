@@ -4,9 +4,8 @@ Calls the callbacks that answer SDK clients, in order, and reads what they retur
 What the application raises by mistake is logged; the client gets error 100, and stays connected.
 """
 
-import asyncio
-from collections.abc import Awaitable, Callable
-from inspect import isawaitable
+from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 from msgspec import Struct
@@ -17,7 +16,6 @@ from ..config.callbacks import Function
 from ..connection import Connection
 from ..errors import ClientError, Disconnect, Refuse
 from .callback_runner import CallbackRunner
-from .callback_tasks import cancellation_error
 
 
 class Refused(Struct, frozen=True):
@@ -77,30 +75,10 @@ class ClientCallbacks:
         """Call a callback behind those that run for its connection."""
         function = self._functions.get(name, _allow)
 
-        def run() -> Awaitable[None] | None:
-            try:
-                result = function(connection, *args)
-            except Exception as error:  # noqa: BLE001 - an application's error ends no more
-                then(self._refusal(name, connection, error))
-                return None
-            if isawaitable(result):
-                return finish(result)
-            then(result)
-            return None
+        def ended(result: object, error: Exception | None) -> None:
+            then(result if error is None else self._refusal(name, connection, error))
 
-        async def finish(running: Awaitable[Any]) -> None:
-            try:
-                result = await running
-            except asyncio.CancelledError as error:
-                task = asyncio.current_task()
-                if task is not None and task.cancelling():
-                    raise
-                result = self._refusal(name, connection, cancellation_error(error))
-            except Exception as error:  # noqa: BLE001 - as above
-                result = self._refusal(name, connection, error)
-            then(result)
-
-        self._runner.run(name, connection, run)
+        self._runner.run(name, connection, partial(function, connection, *args), ended)
 
     def _refusal(self, name: str, connection: Connection, error: Exception) -> Refusal:
         refusal = refusal_of(error)

@@ -12,7 +12,7 @@ from typing import Any
 from ..config.callbacks import Function, wrong_health
 from ..log import RateLimitedLogger, logger
 from ..options import Timeouts
-from .callback_tasks import CallbackTasks, cancellation_error
+from .callback_tasks import CallbackTasks, error_of
 
 # What peers are told: the reason is in the log.
 _NOT_READY = "not ready"
@@ -68,12 +68,8 @@ class Health:
                 result: Any = self._function(self._worker)
                 if inspect.isawaitable(result):
                     result = await result
-        except asyncio.CancelledError as error:
-            task = asyncio.current_task()
-            if task is not None and task.cancelling():
-                raise
-            self._report(cancellation_error(error))
-        except Exception as error:  # noqa: BLE001 - an application's error makes it not ready
+        except (asyncio.CancelledError, Exception) as raised:  # noqa: BLE001 - it is not ready
+            error = error_of(raised)
             took = f"it took longer than timeouts.health, {self._timeout:g} s"
             self._report(TimeoutError(took) if scope.expired() else error)
         else:

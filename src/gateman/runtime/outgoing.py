@@ -14,7 +14,7 @@ from ..cluster.leases import lease_name
 from ..config.outgoing import OutgoingConnection
 from ..errors import ConfigError, PacketError
 from ..log import RateLimitedLogger, logger
-from .callback_tasks import cancellation_error
+from .callback_tasks import error_of
 from .jobs import Leases
 from .outgoing_links import Link, LinkClosed, open_link
 
@@ -238,13 +238,8 @@ class _Supervisor:
             result = function(*arguments)
             if inspect.isawaitable(result):
                 await result
-        except asyncio.CancelledError as error:
-            task = asyncio.current_task()
-            if task is None or task.cancelling():
-                raise
-            self._callback_failed(name, cancellation_error(error))
-        except Exception as error:  # noqa: BLE001 - an application's error ends no more
-            self._callback_failed(name, error)
+        except (asyncio.CancelledError, Exception) as raised:  # noqa: BLE001 - it ends no more
+            self._callback_failed(name, error_of(raised))
 
     def _callback_failed(self, name: str, error: Exception) -> None:
         self._counts["outgoing_callback_failed"] += 1

@@ -7,7 +7,7 @@ from collections.abc import Awaitable, Callable
 from typing import Any, Protocol
 
 from ..log import RateLimitedLogger
-from .callback_tasks import CallbackTasks, cancellation_error
+from .callback_tasks import CallbackTasks, error_of
 
 
 class Scheduled(Protocol):
@@ -37,8 +37,8 @@ class ScheduledRuns:
         """Run a function; its task is set while it runs, if it is an ``async def``."""
         try:
             result = scheduled.function(*scheduled.args)
-        except Exception as error:  # noqa: BLE001 - an application's error ends no more
-            self._failed(scheduled, error)
+        except (asyncio.CancelledError, Exception) as raised:  # noqa: BLE001 - it ends no more
+            self._failed(scheduled, error_of(raised))
             return
         if inspect.isawaitable(result):
             scheduled.task = self._tasks.start(self._finish(scheduled, result), awaits=result)
@@ -46,12 +46,8 @@ class ScheduledRuns:
     async def _finish(self, scheduled: Scheduled, running: Awaitable[object]) -> None:
         try:
             await running
-        except asyncio.CancelledError as error:
-            if scheduled.task is None or scheduled.task.cancelling():
-                raise
-            self._failed(scheduled, cancellation_error(error))
-        except Exception as error:  # noqa: BLE001 - an application's error ends no more
-            self._failed(scheduled, error)
+        except (asyncio.CancelledError, Exception) as raised:  # noqa: BLE001 - it ends no more
+            self._failed(scheduled, error_of(raised))
         finally:
             scheduled.task = None
 
