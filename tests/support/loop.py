@@ -49,12 +49,13 @@ def leftovers() -> list[str]:
     Tell what would keep the loop busy.
 
     Returns:
-        The tasks but for the one that asks, and the timers.
+        The tasks but for the one that asks, the timers, and the calls that are due, such as
+        the end of a transport that was closed.
     """
     loop = asyncio.get_running_loop()
     tasks = asyncio.all_tasks() - {asyncio.current_task()}
-    timers = [timer for timer in vars(loop)["_scheduled"] if not timer.cancelled()]
-    return [repr(one) for one in (*tasks, *timers)]
+    handles = (*vars(loop)["_scheduled"], *vars(loop)["_ready"])
+    return [repr(one) for one in (*tasks, *(one for one in handles if not one.cancelled()))]
 
 
 async def eventually(condition: Callable[[], bool], *, within: float = TIMEOUT) -> None:
