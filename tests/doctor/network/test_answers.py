@@ -25,9 +25,13 @@ OK = b"HTTP/1.1 200 OK\r\n"
             Software.HAPROXY,
         ),
         (
+            # Caddy, Traefik, or another server written in Go.
             b"HTTP/1.0 400 Bad Request\r\n\r\nClient sent an HTTP request to an HTTPS server.\n",
-            Software.CADDY,
+            None,
         ),
+        # The certificate is that of the proxy, and not of what made the page behind it.
+        (OK + b"Server: Caddy\r\n\r\n<center>nginx</center>", Software.CADDY),
+        (OK + b"Server: angie", Software.NGINX),
         (OK + b"Gateman-Refused: UPGRADE_LOST\r\n\r\n", Software.GATEMAN),
         (OK + b"Server: Jetty\r\n\r\n", None),
         (b"Server: nginx\r\n", None),

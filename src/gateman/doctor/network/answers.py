@@ -5,6 +5,8 @@ from email.utils import parsedate_to_datetime
 
 from ...findings import Software
 from ..protocols import is_tls
+from ..upgrade.fingerprints import recognise
+from ..upgrade.observations import parse_answer
 from .observations import AnswerSeen, End
 
 _HTTP = re.compile(rb"HTTP/\d(?:\.\d)? (\d{3})")
@@ -20,17 +22,6 @@ _NEEDS_CERTIFICATE = re.compile(
     rb"(?:no required )?ssl certificate was (?:sent|not)|client certificate|certificate required"
     rb"|ssl certificate error",
     re.IGNORECASE,
-)
-
-_SERVERS = (
-    (re.compile(rb"^server: *(?:nginx|openresty|tengine)", re.IGNORECASE | re.MULTILINE), "NGINX"),
-    (re.compile(rb"^server: *apache", re.IGNORECASE | re.MULTILINE), "APACHE"),
-    (re.compile(rb"^server: *caddy", re.IGNORECASE | re.MULTILINE), "CADDY"),
-    (re.compile(rb"^server: *cloudflare|^cf-ray:", re.IGNORECASE | re.MULTILINE), "CLOUDFLARE"),
-    (re.compile(rb"^server: *awselb", re.IGNORECASE | re.MULTILINE), "AWS"),
-    (re.compile(rb"^gateman-refused:", re.IGNORECASE | re.MULTILINE), "GATEMAN"),
-    (re.compile(rb"<h1>\d{3} [^<]*</h1>\n[^<]*\n</body></html>"), "HAPROXY"),
-    (re.compile(rb"Client sent an HTTP request to an HTTPS server"), "CADDY"),
 )
 
 
@@ -67,10 +58,10 @@ def needs_certificate(data: bytes) -> bool:
 
 
 def software(data: bytes) -> Software | None:
-    for pattern, name in _SERVERS:
-        if is_http(data) and pattern.search(data):
-            return Software[name]
-    return None
+    """Name what is nearest to the client: it has the certificate, and the port."""
+    head, end, body = data.partition(b"\r\n\r\n")
+    answer = parse_answer(head + end, body)
+    return None if answer is None else recognise(answer).nearest_software
 
 
 def date(data: bytes) -> float | None:

@@ -47,6 +47,12 @@ class Recognised:
         return None if found is None else found.software
 
     @property
+    def nearest_software(self) -> Software | None:
+        """Whose configuration has to be changed if the page does not matter."""
+        found = self.front or self.page
+        return None if found is None else found.software
+
+    @property
     def is_own_page(self) -> bool:
         """Whether a proxy made the page itself, in place of an application behind it."""
         return self.page is not None and self.page.name in _PROXIES
