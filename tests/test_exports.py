@@ -114,3 +114,17 @@ def test_the_router_is_without_what_workers_need() -> None:
     loaded = subprocess.run(command, check=True, capture_output=True, text=True).stdout.split()
 
     assert {"gateman.config", "gateman.connection", "gateman.tls", "httptools"} & {*loaded} == set()
+
+
+def test_the_doctor_is_without_what_serves() -> None:
+    """It looks at a service from outside, also at one whose script it is given."""
+    program = (
+        "import pkgutil, sys; import gateman.doctor as doctor;"
+        " [__import__(one.name) for one in pkgutil.walk_packages(doctor.__path__,"
+        " 'gateman.doctor.')]; print(*sys.modules)"
+    )
+    command = [sys.executable, "-c", program]
+    loaded = subprocess.run(command, check=True, capture_output=True, text=True).stdout.split()
+
+    assert "gateman.doctor.service.arrival" in loaded
+    assert {"picows", "aiofastnet", "gateman.net.handshake"} & {*loaded} == set()

@@ -232,6 +232,10 @@ MISTAKES = {
         "Worker('ws://127.0.0.1:0')\nWorker.run_all(metrcis='127.0.0.1:0')",
         "'metrcis' is not an option of run_all: did you mean 'metrics'?",
     ),
+    "an argument of run_all": (
+        "Worker('ws://127.0.0.1:0')\nWorker.run_all(5)",
+        "Worker.run_all() takes no positional arguments: write Worker.run_all(option=value)",
+    ),
     "no worker": ("Worker.run_all()", "no worker is declared: write Worker("),
     "scheme": ("Worker('htp://0.0.0.0:8282')", "'htp' is not a scheme to listen on"),
     "option": (

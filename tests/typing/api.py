@@ -357,7 +357,7 @@ waits.observe(0.2)
 waits.observe("0.2")  # type: ignore[arg-type]
 assert_type(metrics.text(), str)
 Worker.run_all(metrics="127.0.0.1:9095")
-Worker.run_all("127.0.0.1:9095")  # type: ignore[call-arg]
+Worker.run_all("127.0.0.1:9095")  # type: ignore[arg-type]
 Worker.run_all(metrcis="127.0.0.1:9095")  # type: ignore[arg-type]
 
 

@@ -367,7 +367,7 @@ class BaseWorker(Configurable):
     @classmethod
     def run_all(
         cls,
-        *,
+        *positional: Never,
         metrics: str | None = None,
         history: str = "memory",
         history_memory: int = 64 * 1024 * 1024,
@@ -382,6 +382,7 @@ class BaseWorker(Configurable):
         program imports the script.
 
         Args:
+            positional: None; options are given by name.
             metrics: The address at which the master serves metrics of all processes, such as
                 ``"127.0.0.1:9095"``; see ``docs/monitoring.md``.
             history: Where the router keeps the history of channels: ``"memory"``, or
@@ -400,6 +401,10 @@ class BaseWorker(Configurable):
             raise RuntimeError(f"{cls.__name__} must be imported from gateman")
         name = f"{cls.__name__}.run_all()"
         check_call(name)
+        if positional:
+            raise ConfigError(
+                f"{name} takes no positional arguments", f"write {name[:-1]}option=value)"
+            )
         check_names("option of run_all", unknown, ServiceOptions.options)
         if BaseWorker._has_run:
             raise ConfigError(

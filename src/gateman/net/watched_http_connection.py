@@ -1,10 +1,11 @@
 """A connection of a worker with an HTTP application that arrives while the doctor looks."""
 
 from .accepted_socket import PeerInfo
-from .arrivals import Arrivals, Watched
+from .arrivals import Arrivals
 from .handshake_config import HandshakeConfig
 from .http_application import HttpApplication
 from .http_connection import HttpConnection
+from .watched_handshake import Watched
 
 
 class WatchedHttpConnection(Watched, HttpConnection):

@@ -7,7 +7,6 @@ from typing import TYPE_CHECKING, Any
 from ..config.settings import WorkerSettings
 from ..net.accepted_socket import AcceptConfig, PeerInfo, ProtocolFactory
 from ..net.admission import Admission
-from ..net.arrivals import WatchedHandshake
 from ..net.certificate_wait import CertificateWait
 from ..net.connection_events import ConnectionContext, ConnectionEvents
 from ..net.deadlines import Deadlines
@@ -15,6 +14,7 @@ from ..net.handshake import Handshake
 from ..net.handshake_config import HandshakeConfig
 from ..net.heartbeat import Heartbeat
 from ..net.inflation import InflateTurns
+from ..net.watched_handshake import WatchedHandshake
 from ..websocket.deflate import Deflate
 from .arrival_watch import ArrivalWatch
 from .plain_answers import PlainAnswers
