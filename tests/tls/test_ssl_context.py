@@ -310,6 +310,11 @@ def test_sessions_that_cannot_be_named_are_not_given(
     assert shake_hands(context, client, session=session).client_der == issued.der
 
 
+def test_each_connection_gets_one_ticket(issued: Issued) -> None:
+    """With which its client comes back; a second one costs time in each handshake."""
+    assert context_of(issued).num_tickets == 1
+
+
 @pytest.mark.parametrize("is_off", [False, True])
 def test_tickets_can_be_switched_off(authority: Authority, issued: Issued, *, is_off: bool) -> None:
     """A session that a client may resume comes with a ticket, or without."""

@@ -17,6 +17,11 @@ from .ssl_options import Options
 # Keys of tickets and caches are each context's own, so that all may have the same name.
 _SESSION_NAME = b"gateman"
 
+# Of TLS 1.3, after each handshake. OpenSSL sends two, for browsers that open several connections at
+# once; a client of a WebSocket comes back with one, and gets the next one then. Each costs 3 % of a
+# handshake (bench/handshakes.py). As in Go.
+_TICKET_COUNT = 1
+
 _SPELLED = {
     ssl.TLSVersion.TLSv1: "TLSv1.0",
     ssl.TLSVersion.TLSv1_1: "TLSv1.1",
@@ -28,6 +33,8 @@ _SPELLED = {
 def make_context(options: Options, pair: Pair | None) -> ssl.SSLContext:
     """Make the context for one certificate, if there is one yet, or raise a ConfigError."""
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    # Before `name_sessions`, which may take them away.
+    context.num_tickets = _TICKET_COUNT
     name_sessions(context, getattr(_ssl, "__file__", None))
     context.options |= ssl.OP_NO_RENEGOTIATION
     if options.flag("no_ticket"):
