@@ -381,6 +381,23 @@ async def test_a_connection_that_breaks_at_once_is_tried_again(tmp_path: Path) -
 
 
 @on_loop
+async def test_it_is_away_until_the_gap_is_reported(tmp_path: Path) -> None:
+    """Who asks others meanwhile would not know those that have come in the gap."""
+    async with playing(tmp_path) as (broker, bus, gaps):
+        await bus.start()
+        (await broker.accept()).hang_up()
+        there = await broker.accept()
+        await there.line()
+        before = bus.is_connected, bus.publish(ROOM, b"hello"), len(gaps)
+        when_reported: list[bool] = []
+        bus.on_gap = lambda _gap: when_reported.append(bus.is_connected)
+        there.say(b"PONG\r\n")
+        await eventually(lambda: bool(when_reported))
+
+    assert (before, when_reported) == ((False, True, 0), [True])
+
+
+@on_loop
 async def test_stopping_while_it_starts(tmp_path: Path) -> None:
     """It does not start any more, and nothing is left open."""
     async with playing(tmp_path) as (broker, bus, _):

@@ -206,6 +206,7 @@ async def test_while_the_bus_is_away_the_others_are_missing() -> None:
         broker.come_up()
 
         assert (caught.value.value, caught.value.missing) == ([clients[0].id], (other.hub.node,))
+        await eventually(lambda: one.hub.is_connected)
         assert await one.hub.count_group("room") == 2
 
 

@@ -110,7 +110,7 @@ class Bus(Protocol):
 
     @property
     def is_connected(self) -> bool:
-        """Whether the broker is connected; then :meth:`publish` may succeed."""
+        """Whether the broker is connected, and every gap by its absence has been reported."""
 
     @property
     def max_payload_size(self) -> int:

@@ -142,7 +142,7 @@ class BrokerBus:
 
     @property
     def is_connected(self) -> bool:
-        return self._connection is not None
+        return self._connection is not None and not self._gaps.is_away
 
     @property
     def max_payload_size(self) -> int:
@@ -281,7 +281,7 @@ class BrokerBus:
             on_writable=partial(self._on_writable, connection),
             room=self._max_pending_size // 2,
         )
-        if self.is_connected:
+        if self._connection is connection:
             self._subscribe_again(connection)
 
     def _subscribe_again(self, connection: BrokerConnection) -> None:

@@ -146,6 +146,10 @@ class MemoryBus:
 
     @property
     def is_connected(self) -> bool:
+        return self._is_up and not self._gaps.is_away
+
+    @property
+    def _is_up(self) -> bool:
         return self._loop is not None and self._broker.is_up
 
     @property
@@ -179,7 +183,7 @@ class MemoryBus:
     def publish(self, subject: Subject, payload: bytes) -> bool:
         if len(payload) > self._max_payload_size:
             raise BusError.too_big(self._url, len(payload), self._max_payload_size)
-        if not self.is_connected:
+        if not self._is_up:
             self._gaps.refused_away(time.time())
             return False
         self.counts["published"] += 1
@@ -189,14 +193,14 @@ class MemoryBus:
     def subscribe(self, subject: Subject, receive: Receive) -> PendingSubscription:
         self._handlers.add(subject, receive)
         pending = self._subscriptions.wait()
-        if self.is_connected:
+        if self._is_up:
             self._broker.add_interest(subject, self)
             self._subscriptions.asked()
             self._subscriptions.confirmed()
         return pending
 
     def has_subscriber(self, subject: Subject) -> Awaitable[bool | None]:
-        if not self.is_connected:
+        if not self._is_up:
             return answered(has_subscriber=None)
         return answered(has_subscriber=self._broker.has_interest(subject, besides=self))
 
@@ -244,7 +248,7 @@ class MemoryBus:
             self._report(self._gaps.dropped(since, time.time(), missed))
 
     def _settle(self) -> None:
-        if self.is_connected:
+        if self._is_up:
             self._report(self._gaps.restored(time.time()))
 
     def _ask(self) -> None:
