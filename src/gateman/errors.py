@@ -100,7 +100,10 @@ class ConfigError(GatemanError, ValueError):
 
         names = sorted(known)
         near = get_close_matches(str(name), names, n=1, cutoff=0.6)
-        remedy = f"did you mean {near[0]!r}" if near else f"there are {', '.join(names)}"
+        if near:
+            remedy = f"did you mean {near[0]!r}"
+        else:
+            remedy = f"there {'is only' if len(names) == 1 else 'are'} {', '.join(names)}"
         article = "an" if kind[0] in "aeiou" else "a"
         return cls(f"{name!r} is not {article} {kind}", remedy)
 

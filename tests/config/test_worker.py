@@ -169,7 +169,7 @@ def test_scheme_of_tls_with_a_plain_transport() -> None:
 @pytest.mark.parametrize(
     ("context", "sentence"),
     [
-        ({"tls": {}}, "'tls' is not a part of a worker's context: there are ssl."),
+        ({"tls": {}}, "'tls' is not a part of a worker's context: there is only ssl."),
         ({"ssl": "server.pem"}, "ssl is not a mapping of options but of type str"),
         (
             {"ssl": {"local_crt": "a"}},
