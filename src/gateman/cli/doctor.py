@@ -1,6 +1,9 @@
 """``gateman doctor``: why a client cannot connect. What it finds is decided in ``doctor``."""
 
 import asyncio
+import importlib.util
+import os
+import re
 import shutil
 import sys
 from collections.abc import Callable, Sequence
@@ -21,6 +24,8 @@ _MAX_WIDTH = 100  # columns
 
 # The doctor's own cap; a page of its documentation says so.
 _MAX_CONNECTIONS = 10_000
+
+_HOST = re.compile(r"(localhost|[\w-]+(\.[\w-]+)+)(:\d+)?(/\S*)?")
 
 
 def _as_fields(
@@ -145,6 +150,15 @@ def doctor(
     with_workers(script or "", workers, then)
 
 
+def _is_host(word: str) -> bool:
+    """Tell whether a word is a host with or without port and path, and not a file or module."""
+    if not _HOST.fullmatch(word) or word.endswith(".py"):
+        return False
+    top = re.split("[.:/]", word)[0]
+    exists = any(map(os.path.exists, (word, top, f"{top}.py")))
+    return not exists and importlib.util.find_spec(top) is None
+
+
 def _split(
     ctx: click.Context, targets: tuple[str, ...], *, has_workers: bool
 ) -> tuple[str | None, str | None]:
@@ -156,6 +170,10 @@ def _split(
         raise click.UsageError(f"give one script, not {' and '.join(scripts)}", ctx)
     if has_workers and len(scripts) != 1:
         raise click.UsageError("give the URL alone; the script is this one", ctx)
+    for one in scripts:
+        if not has_workers and _is_host(one):
+            problem = f"{one} is not a script: for a service there, write wss://{one}"
+            raise click.UsageError(problem, ctx)
     return next(iter(scripts), None), next(iter(urls), None)
 
 
