@@ -1,5 +1,6 @@
 """A server in a child process that tests kill and start again, at the same address."""
 
+import os
 import signal
 import socket
 import subprocess
@@ -7,6 +8,7 @@ import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
+from . import forks
 from .deadlines import TIMEOUT
 
 STOP_TIMEOUT = 5.0  # seconds until it is killed
@@ -20,7 +22,14 @@ class Child:
         log: Where what it prints is added.
     """
 
-    def __init__(self, command: Sequence[str], *, log: Path, is_up: Callable[[], bool]) -> None:
+    def __init__(
+        self,
+        command: Sequence[str],
+        *,
+        log: Path,
+        is_up: Callable[[], bool],
+        kind: forks.Kind | None = None,
+    ) -> None:
         """
         Name a server; nothing runs yet.
 
@@ -28,11 +37,13 @@ class Child:
             command: Its command line; it stays in the foreground.
             log: Where what it prints is added.
             is_up: Whether it can be reached.
+            kind: If it is forked: what it is. The command is its arguments then.
         """
         self.log = log
         self._command = command
         self._is_up = is_up
-        self._process: subprocess.Popen[bytes] | None = None
+        self._kind = kind
+        self._process: subprocess.Popen[bytes] | forks.ForkedProcess | None = None
 
     @property
     def pid(self) -> int:
@@ -43,13 +54,24 @@ class Child:
     def start(self) -> None:
         """Run it, and wait until it can be reached."""
         with self.log.open("ab") as output:
-            self._process = subprocess.Popen(
-                self._command,
-                stdin=subprocess.DEVNULL,
-                stdout=output,
-                stderr=output,
-                start_new_session=True,
-            )
+            if self._kind is None:
+                self._process = subprocess.Popen(
+                    self._command,
+                    stdin=subprocess.DEVNULL,
+                    stdout=output,
+                    stderr=output,
+                    start_new_session=True,
+                )
+            else:
+                self._process = forks.start(
+                    self._kind,
+                    self._command,
+                    folder=Path.cwd(),
+                    environment=os.environ,
+                    stdout=output.fileno(),
+                    stderr=output.fileno(),
+                    has_session=True,
+                )
         deadline = time.monotonic() + TIMEOUT
         while not self._is_up():
             if self._process.poll() is not None or time.monotonic() > deadline:

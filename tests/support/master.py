@@ -25,7 +25,7 @@ from gateman.master.control import connect_to_master
 from gateman.master.control_requests import GetStatus, StatusAnswer
 from gateman.master.script import Script
 
-from . import command_line
+from . import command_line, forks
 from .certificates import for_threads
 from .deadlines import TIMEOUT
 from .server import Child, authority, shown_on_failure, ssl_options
@@ -70,7 +70,10 @@ class Master(Child):
     """
 
     def __init__(
-        self, process: "subprocess.Popen[str]", path: Path, environment: Mapping[str, str]
+        self,
+        process: "subprocess.Popen[str] | forks.ForkedProcess",
+        path: Path,
+        environment: Mapping[str, str],
     ) -> None:
         super().__init__(process)
         self.path = path
@@ -174,7 +177,7 @@ def master(
         script: The program.
         folder: Where it is written, as ``server.py``, and run unless ``cwd`` says otherwise.
         words: Its arguments.
-        command: How it is started in place of ``python server.py``.
+        command: How it is started in place of ``python server.py``, which is forked.
         environment: More variables.
         listens: Whether to wait until it listens.
         cwd: The working directory.
@@ -187,16 +190,20 @@ def master(
     path.write_text(script)
     variables = {**os.environ, "PYTHONWARNINGS": "default", **(environment or {})}
     variables.pop("XDG_RUNTIME_DIR", None)
-    process = subprocess.Popen(
-        [*(command or (sys.executable, str(path))), *words],
-        cwd=cwd or folder,
-        env=variables,
-        stdin=subprocess.DEVNULL,
-        stdout=subprocess.DEVNULL,
-        stderr=subprocess.PIPE,
-        text=True,
-        **options,
-    )
+    process: subprocess.Popen[str] | forks.ForkedProcess
+    if command or options:
+        process = subprocess.Popen(
+            [*(command or (sys.executable, str(path))), *words],
+            cwd=cwd or folder,
+            env=variables,
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.PIPE,
+            text=True,
+            **options,
+        )
+    else:
+        process = forks.start_script([str(path), *words], cwd or folder, variables)
     running = Master(process, path, variables)
     try:
         if listens:

@@ -1,7 +1,6 @@
 """The router of the local bus, in a child process that tests kill and start again."""
 
 import socket
-import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -26,7 +25,8 @@ class RouterProcess(Child):
         """
         self.path = folder / "bus.sock"
         super().__init__(
-            [sys.executable, "-m", "gateman.bus.router", str(self.path)],
+            [str(self.path)],
+            kind="router",
             log=folder / "router.log",
             is_up=lambda: answers(socket.AF_UNIX, str(self.path)),
         )

@@ -15,7 +15,6 @@ import signal
 import socket
 import ssl
 import subprocess
-import sys
 import tempfile
 import threading
 import time
@@ -39,6 +38,7 @@ from gateman.runtime.process import serving
 from gateman.runtime.service_maker import service_maker
 from gateman.runtime.worker_service import WorkerService
 
+from . import forks
 from .certificates import Authority, Issued
 from .deadlines import TIMEOUT
 from .raw import ACCEPT, RawClient, Response, handshake
@@ -377,7 +377,7 @@ class Child:
         port: The port of the first address that it listens on; 0 if it is none.
     """
 
-    def __init__(self, process: "subprocess.Popen[str]") -> None:
+    def __init__(self, process: "subprocess.Popen[str] | forks.ForkedProcess") -> None:
         self._process = process
         self._lines: list[str] = []
         self._changed = threading.Condition()
@@ -470,16 +470,8 @@ def child(script: str, folder: Path, *, listens: bool = True) -> Iterator[Child]
     """
     path = folder / "server.py"
     path.write_text(script)
-    process = subprocess.Popen(
-        [sys.executable, str(path)],
-        cwd=folder,
-        env={**os.environ, "PYTHONWARNINGS": "default"},
-        stdin=subprocess.DEVNULL,
-        stdout=subprocess.DEVNULL,
-        stderr=subprocess.PIPE,
-        text=True,
-    )
-    running = Child(process)
+    variables = {**os.environ, "PYTHONWARNINGS": "default"}
+    running = Child(forks.start_script([str(path)], folder, variables))
     try:
         if listens:
             line = running.wait_for("listens on")
