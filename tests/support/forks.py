@@ -12,6 +12,7 @@ import contextlib
 import functools
 import gc
 import importlib
+import io
 import json
 import os
 import select
@@ -206,8 +207,26 @@ def _serve(requests: socket.socket) -> _Request:
         for number, fd in enumerate(files):
             os.dup2(fd, number)
             os.close(fd)
+        _open_streams()
         known: _Request = json.loads(request)
         return known
+
+
+def _open_streams() -> None:
+    """Make the streams of the process for its files: those of the one before know other files."""
+    for name, mode, number in (("stdin", "r", 0), ("stdout", "w", 1), ("stderr", "w", 2)):
+        before = getattr(sys, name)
+        # PYTHONUNBUFFERED is for what is written.
+        size = 0 if before.write_through and mode == "w" else -1
+        stream = io.TextIOWrapper(
+            open(number, f"{mode}b", size, closefd=False),  # noqa: SIM115 - to the process's end
+            before.encoding,
+            before.errors,
+            line_buffering=before.line_buffering,
+            write_through=before.write_through,
+        )
+        setattr(sys, name, stream)
+        setattr(sys, f"__{name}__", stream)
 
 
 def _tell_ends(answers: dict[int, socket.socket]) -> None:
@@ -262,8 +281,8 @@ def _script(words: list[str]) -> None:
         exec(compile(Path(path).read_bytes(), path, "exec"), vars(program))  # noqa: S102 - a test's
     except Exception as error:  # noqa: BLE001 - as Python itself
         # Without the frame of this module.
-        trace = error.__traceback__
-        sys.excepthook(type(error), error, trace and trace.tb_next)
+        error.__traceback__ = error.__traceback__ and error.__traceback__.tb_next
+        sys.excepthook(type(error), error, error.__traceback__)
         sys.exit(1)
 
 

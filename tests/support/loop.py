@@ -62,15 +62,18 @@ async def eventually(condition: Callable[[], bool], *, within: float = TIMEOUT) 
     """
     Give the loop turns until something is so; for what nobody announces.
 
+    What takes long is asked for less and less often: some questions read files or collect garbage.
+
     Args:
         condition: What is to become true.
         within: Seconds after which the test fails.
     """
     loop = asyncio.get_running_loop()
-    deadline = loop.time() + within
+    begun_at = loop.time()
     while not condition():
-        assert loop.time() < deadline, "it did not happen"
-        await asyncio.sleep(MS)
+        waited = loop.time() - begun_at
+        assert waited < within, "it did not happen"
+        await asyncio.sleep(min(max(MS, waited / 10), 20 * MS))
 
 
 async def turns(count: int = 3) -> None:

@@ -17,6 +17,7 @@ from typing import Any
 import pytest
 
 from ..support.client_fleet import (
+    DEADLINE,
     INTERVAL,
     SECONDS,
     SIZE,
@@ -70,7 +71,7 @@ async def _reload(folder: Path, running: list[Master]) -> None:
         async with sending(fleet):
             for number in range(RELOADS):
                 service = running[number % len(running)]
-                reloaded = await asyncio.to_thread(service.gateman, "reload")
+                reloaded = await asyncio.to_thread(service.gateman, "reload", timeout=2 * DEADLINE)
                 assert (reloaded.returncode, reloaded.stdout) == (0, "reloaded\n")
 
         assert await fleet.settle() == Account()
@@ -92,6 +93,7 @@ async def _kill(folder: Path, running: list[Master]) -> None:
                 service = running[number % len(running)]
                 victims = await asyncio.to_thread(pids, service, "business")
                 if victims:  # Those that die again and again are started again later and later.
+                    fleet.send_at_once()
                     os.kill(victims[number % len(victims)], signal.SIGKILL)
                     killed += 1
                 await fleet.pause(0.7)
