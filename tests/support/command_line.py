@@ -19,7 +19,7 @@ COMMANDS = (
 def run(
     words: Sequence[str], folder: Path, environment: Mapping[str, str], timeout: float
 ) -> "subprocess.CompletedProcess[str]":
-    """Run a command to its end, as ``subprocess.run`` would."""
+    """Run a command, or a script with one, to its end, as ``subprocess.run`` would."""
     with TemporaryFile() as stdout, TemporaryFile() as stderr:
         process = forks.start(
             "command",

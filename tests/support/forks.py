@@ -256,7 +256,10 @@ def _become(
 
 
 def _command(words: list[str]) -> None:
-    """``python -m gateman WORDS``."""
+    """``python -m gateman WORDS``, or ``python WORDS`` if they begin with a script."""
+    if words[0].endswith(".py"):
+        _script(words)
+        return
     sys.path[0] = str(Path.cwd())
     sys.argv = ["gateman", *words]
     sys.modules["gateman.cli"].main()

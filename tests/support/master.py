@@ -133,7 +133,7 @@ def run(
     timeout: float = TIMEOUT,
 ) -> "subprocess.CompletedProcess[str]":
     """
-    Run a command to its end; those of ``gateman`` that can be forked are.
+    Run a command to its end; those of ``gateman`` and of scripts that can be forked are.
 
     Args:
         words: The command.
@@ -144,9 +144,13 @@ def run(
     Returns:
         What it printed, and its exit code.
     """
-    ours = len(GATEMAN)
-    if tuple(words[:ours]) == GATEMAN and words[ours] in command_line.COMMANDS:
-        return command_line.run(words[ours:], folder, environment or os.environ, timeout)
+    match tuple(words):
+        case [sys.executable, "-m", "gateman", command, *_] if command in command_line.COMMANDS:
+            return command_line.run(words[3:], folder, environment or os.environ, timeout)
+        case [sys.executable, script, command, *_] if (
+            script.endswith(".py") and command in command_line.COMMANDS
+        ):
+            return command_line.run(words[1:], folder, environment or os.environ, timeout)
     return subprocess.run(
         words,
         cwd=folder,
