@@ -130,12 +130,21 @@ async def test_an_application_closes_after_what_it_has_sent() -> None:
     assert [entry[0] for entry in journal.entries] == ["on_close"]
 
 
+@pytest.mark.parametrize(
+    ("kind", "error"),
+    [
+        (LookupError, "LookupError: a"),
+        (asyncio.CancelledError, "RuntimeError: what it awaited was cancelled"),
+    ],
+)
 @on_loop
-async def test_an_error_of_a_callback_closes_its_connection() -> None:
+async def test_an_error_of_a_callback_closes_its_connection(
+    kind: type[BaseException], error: str
+) -> None:
     journal = Calls()
 
     def fail(_connection: Connection, message: str) -> None:
-        raise LookupError(message)
+        raise kind(message)
 
     async with serve(LINES, **journal.callbacks(on_message=fail)) as server:
         other = await server.connect()
@@ -148,7 +157,7 @@ async def test_an_error_of_a_callback_closes_its_connection() -> None:
         assert len(server.lines()) == 1
         await other.close()
 
-    assert journal.of("on_error") == [("LookupError: a",)]
+    assert journal.of("on_error") == [(error,)]
 
 
 @on_loop

@@ -451,25 +451,33 @@ async def test_failing_on_error_is_not_told_to_itself() -> None:
         server.lines()
 
 
+@pytest.mark.parametrize("name", ["on_message", "on_open", "on_error"])
+@pytest.mark.parametrize("is_async", [False, True], ids=["plain", "async"])
 @on_loop
-async def test_handler_that_awaits_something_cancelled_fails() -> None:
+async def test_callback_that_finds_something_cancelled_fails(name: str, *, is_async: bool) -> None:
     """It does not take its connection's other callbacks with it."""
     journal = Journal()
+    cancelled: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+    cancelled.cancel()
 
-    async def take(_connection: Connection, _message: str) -> None:
-        cancelled: asyncio.Future[None] = asyncio.get_running_loop().create_future()
-        cancelled.cancel()
+    def read(_connection: Connection, *_args: object) -> None:
+        cancelled.result()
+
+    async def wait(_connection: Connection, *_args: object) -> None:
         await cancelled
 
-    async with serve(**journal.callbacks(on_message=take)) as server:
+    async with serve(**journal.callbacks(**{name: wait if is_async else read})) as server:
         client = await server.open()
-        await client.send(frame(TEXT, b"a") * 2)
+        await client.send(frame(11 if name == "on_error" else TEXT, b"a") * 2)
 
-        assert await client.read_close() == INTERNAL
-        await client.send_close(1011)
-        await journal.until("on_close", 1011)
-        assert journal.of("on_error") == [("RuntimeError: what it awaited was cancelled",)]
-        server.lines()
+        code = 1002 if name == "on_error" else 1011
+        assert (await client.read_close())[0] == code
+        await client.send_close(code)
+        await journal.until("on_close", code)
+        errors = [] if name == "on_error" else ["RuntimeError: what it awaited was cancelled"]
+        assert [entry[0] for entry in journal.of("on_error")] == errors
+        (line,) = server.lines(logging.ERROR)
+        assert line.startswith(f"{name} raised RuntimeError for ")
 
 
 class Chat:

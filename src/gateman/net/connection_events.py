@@ -40,7 +40,10 @@ class ConnectionEvents(Protocol):
         """The 101 is sent."""
 
     def handler_failed(
-        self, connection: Connection, error: Exception, name: str = "on_message"
+        self,
+        connection: Connection,
+        error: Exception | asyncio.CancelledError,
+        name: str = "on_message",
     ) -> None:
         """``deliver`` raised, or the application's protocol ``name``."""
 

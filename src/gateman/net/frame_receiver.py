@@ -10,6 +10,7 @@ does the rest, with :mod:`gateman.websocket`:
 * It answers only the latest ping: picows' automatic pong is unbounded.
 """
 
+from asyncio import CancelledError
 from typing import Any
 
 from picows import WSFrame, WSListener, WSMsgType, WSTransport
@@ -151,7 +152,7 @@ class FrameReceiver(WSListener):
             deliver = self._deliver
             try:
                 deliver(self._connection, message)
-            except Exception as error:  # noqa: BLE001 - an application's fault is its own
+            except (Exception, CancelledError) as error:  # noqa: BLE001 - an application's
                 self._context.events.handler_failed(self._connection, error)
         if self._is_corked and frame.last_in_buffer:
             self._is_corked = False
@@ -350,7 +351,7 @@ class FrameReceiver(WSListener):
                     self.send_buffer.cork()
                 try:
                     self._deliver(connection, message)
-                except Exception as error:  # noqa: BLE001 - an application's fault is its own
+                except (Exception, CancelledError) as error:  # noqa: BLE001 - an application's
                     self._context.events.handler_failed(connection, error)
         self.send_buffer.uncork_soon()
         if data or self._adapter is None:

@@ -206,7 +206,7 @@ class PacketLink(asyncio.BufferedProtocol):
         self._messages_left -= 1
         try:
             self._deliver(self._connection, message)
-        except Exception as error:  # noqa: BLE001 - an application's fault is its own
+        except (Exception, asyncio.CancelledError) as error:  # noqa: BLE001 - as above
             self._config.context.events.handler_failed(self._connection, error)
 
     def eof_received(self) -> bool:
@@ -260,7 +260,7 @@ class PacketLink(asyncio.BufferedProtocol):
                     self.send_buffer.cork()
                 try:
                     self._deliver(connection, message)
-                except Exception as error:  # noqa: BLE001 - an application's fault is its own
+                except (Exception, asyncio.CancelledError) as error:  # noqa: BLE001 - as above
                     self._config.context.events.handler_failed(connection, error)
                 message = INCOMPLETE
         except Exception as error:  # noqa: BLE001 - also a fault of the user's protocol

@@ -7,6 +7,7 @@ connection. While it runs, all later callbacks of this connection wait, plain fu
 """
 
 import inspect
+from asyncio import CancelledError
 from collections import Counter
 from collections.abc import Callable
 from contextvars import Context, copy_context
@@ -22,6 +23,7 @@ from ..options import Limits
 from ..websocket.close import INTERNAL_ERROR
 from .callback_errors import CallbackErrors, has_left
 from .callback_queue import CallbackQueues
+from .callback_tasks import error_of
 
 # If one of these is async, messages may have to wait for it.
 _BEFORE_MESSAGES = (
@@ -169,8 +171,8 @@ class CallbackRunner:
             return
         try:
             result = function(*args)
-        except Exception as error:  # noqa: BLE001 - an application's error ends no more
-            self._raised(connection, error, name, then)
+        except (Exception, CancelledError) as raised:  # noqa: BLE001 - it ends no more
+            self._raised(connection, error_of(raised), name, then)
             return
         # Of a plain function: the coroutine of an `async def`, or any awaitable that decides.
         if result is not None and (

@@ -94,6 +94,7 @@ def cancellation_error(
     cause: asyncio.CancelledError, problem: str = "what it awaited was cancelled"
 ) -> RuntimeError:
     """Make a callback's error of a cancellation by the application."""
-    error = RuntimeError(problem)
+    # The traceback says where the callback was.
+    error = RuntimeError(problem).with_traceback(cause.__traceback__)
     error.__cause__ = cause
     return error

@@ -29,6 +29,7 @@ from ..net.connection_events import Decide
 from ..websocket.close import NO_LOGIN
 from .arrival_watch import ArrivalWatch
 from .callback_runner import CallbackRunner
+from .callback_tasks import error_of
 from .connection_maker import ConnectionMaker
 from .connection_report import describe
 from .drain import Drain
@@ -295,10 +296,13 @@ class WorkerService:
             self._membership.add(connection)
 
     def handler_failed(
-        self, connection: Connection, error: Exception, name: str = "on_message"
+        self,
+        connection: Connection,
+        error: Exception | asyncio.CancelledError,
+        name: str = "on_message",
     ) -> None:
         """Close a connection for which ``on_message`` or a protocol has raised."""
-        self._callback_runner.failed(connection, error, name)
+        self._callback_runner.failed(connection, error_of(error), name)
 
     def peer_failed(self, connection: Connection, error: ProtocolError) -> None:
         """Count and log the peer's error, and call ``on_error``."""
