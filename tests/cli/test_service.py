@@ -104,7 +104,7 @@ def test_a_process_that_does_not_end_is_ended(tmp_path: Path) -> None:
 
         assert service.command("stop").returncode == 0
         assert time.monotonic() - started_at > 0.2
-        assert "does not end: killed" in service.stderr
+        service.wait_for("does not end: killed")
 
 
 def test_restart(tmp_path: Path) -> None:
@@ -291,7 +291,7 @@ def test_the_environment_beats_the_script(tmp_path: Path) -> None:
                     client.recv()
             assert len(slots(service)) == 1
             assert service.command("reload").returncode == 0
-        assert "GATEMAN_X is not a variable of this service" in service.stderr
+        service.wait_for("GATEMAN_X is not a variable of this service")
 
 
 def test_a_wrong_value_in_the_environment(tmp_path: Path) -> None:

@@ -187,7 +187,7 @@ def test_a_process_that_sends_an_invalid_message_is_replaced(tmp_path: Path) -> 
             until(partial(_slots_are, service, [("running", count, "ended by itself")]))
 
             assert service.pids() != [before]
-            assert f"(pid {before}) sent an invalid message: " in service.stderr
+            service.wait_for(f"(pid {before}) sent an invalid message: ")
         assert "the master is gone" not in service.stderr
 
 

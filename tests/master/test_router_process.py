@@ -147,7 +147,7 @@ def test_a_service_serves_without_a_bus(tmp_path: Path) -> None:
     options = "count=2, bus='nats://127.0.0.1:1?name=test'"
     with master(echo(options=options), tmp_path) as service:
         assert len(service.pids()) == 2
-        assert "the bus nats://127.0.0.1:1?name=test is still away" in service.stderr
+        service.wait_for("the bus nats://127.0.0.1:1?name=test is still away")
 
 
 @needs_root

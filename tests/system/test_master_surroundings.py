@@ -163,8 +163,8 @@ def test_root_is_given_up_after_binding_and_reading_keys(tmp_path: Path) -> None
         assert ids(service.pid)[0] == {"0"}
 
         # A renewed key is root's too: that this needs a reload is said at the start.
-        assert f"user nobody may not read {issued.key}: when it is renewed, only `reload`" in (
-            service.stderr
+        service.wait_for(
+            f"user nobody may not read {issued.key}: when it is renewed, only `reload`"
         )
         second = Authority().issue(_folder(tmp_path / "new"))
         replaced(issued.certificate, second.certificate.read_bytes())
