@@ -38,6 +38,7 @@ EVERY_ERROR = [
     (ConfigError("'x' is no y", "did you mean 'z'"), "'x' is no y: did you mean 'z'?"),
     (AddressInUse("the port is in use", "stop that"), "the port is in use: stop that."),
     (CommandError("this cannot be done"), "this cannot be done."),
+    (CommandError("nothing listens: is it running?"), "nothing listens: is it running?"),
     (NotRunning("chat.py"), "chat.py is not running."),
     (MasterEnded(), "the master ended before it answered."),
     (LoadFailed("chat.py is not there"), "chat.py is not there."),

@@ -58,6 +58,10 @@ class GatemanError(Exception):
     """The root of every error that gateman raises."""
 
 
+def _sentence(problem: str) -> str:
+    return problem if problem.endswith("?") else f"{problem}."
+
+
 class ConfigError(GatemanError, ValueError):
     """
     Something that the user declared cannot work.
@@ -122,7 +126,7 @@ class CommandError(GatemanError):
         self.problem = problem
 
     def __str__(self) -> str:
-        return f"{self.problem}."
+        return _sentence(self.problem)
 
 
 class NotRunning(CommandError):
@@ -218,8 +222,7 @@ class BusError(GatemanError):
         self.problem = problem
 
     def __str__(self) -> str:
-        mark = "" if self.problem.endswith("?") else "."
-        return f"the bus {self.url}: {self.problem}{mark}"
+        return _sentence(f"the bus {self.url}: {self.problem}")
 
     @classmethod
     def too_big(cls, url: str, size: int, max_size: int) -> "BusError":

@@ -106,7 +106,7 @@ def test_a_module_is_found(folder: Path) -> None:
         ("missing_module", "there is no file and no module missing_module."),
         ("missing_package.module", "there is no file and no module missing_package.module."),
         (".relative", "there is no file and no module .relative."),
-        ("", "there is no file and no module ."),
+        ("", "the name of the script is empty."),
         ("folder.py", "folder.py is a folder: name the script in it, such as folder.py/server.py."),
         (
             "empty_package",

@@ -127,7 +127,9 @@ def user_traceback(trace: TracebackType | None) -> TracebackType | None:
 
 
 def _missing(name: str, what: str) -> LoadFailed:
-    if name and Path(name).is_dir():
+    if not name:
+        return LoadFailed("the name of the script is empty")
+    if Path(name).is_dir():
         path = Path(name) / "server.py"
         return LoadFailed(f"{name} is a folder: name the script in it, such as {path}")
     return LoadFailed(f"{what} {name}")
