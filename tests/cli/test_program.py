@@ -2,6 +2,7 @@
 
 import os
 import signal
+import sys
 from collections.abc import Callable
 from pathlib import Path
 
@@ -9,11 +10,14 @@ import pytest
 
 from tests.support.master import ask, echo, files_beside, master, open_to, plain, secure
 
+# As users start it: not forked.
+STARTED = (sys.executable, "server.py")
+
 
 @pytest.mark.parametrize("words", [[], ["start"]])
 def test_a_program_serves(tmp_path: Path, words: list[str]) -> None:
     """``python server.py`` and ``python server.py start`` serve, with a process per slot."""
-    with master(echo(options="count=2"), tmp_path, *words) as service:
+    with master(echo(options="count=2"), tmp_path, *words, command=STARTED) as service:
         assert ask(service.port)[1:] == ["1", "hello"]
         assert int(ask(service.port)[0]) in service.pids()
         assert len(set(service.pids())) == 2
@@ -40,7 +44,7 @@ def test_without_a_command_the_usage_is_one_line(tmp_path: Path) -> None:
 def test_code_after_run_all_runs_once(tmp_path: Path) -> None:
     """When the service has ended, the program continues; its processes do not."""
     script = echo() + "\nopen('ended', 'a').write('once')\n"
-    with master(script, tmp_path) as service:
+    with master(script, tmp_path, command=STARTED) as service:
         service.signal(signal.SIGINT)
 
         assert service.wait() == 0

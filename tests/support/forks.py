@@ -47,7 +47,7 @@ class ForkedProcess:
 
     def poll(self) -> int | None:
         """Return the exit code if it has ended; that of a signal is negative."""
-        if self.returncode is None and select.select([self._answers], [], [], 0)[0]:
+        if self.returncode is None and self._has_answer(0):
             self.returncode = int(self._lines.readline())
             self._lines.close()
             self._answers.close()
@@ -56,11 +56,17 @@ class ForkedProcess:
     def wait(self, timeout: float | None = None) -> int:
         """Wait for its end."""
         if self.returncode is None:
-            select.select([self._answers], [], [], timeout)
+            self._has_answer(timeout)
         if (code := self.poll()) is None:
             assert timeout is not None
             raise subprocess.TimeoutExpired(self.args, timeout)
         return code
+
+    def _has_answer(self, timeout: float | None) -> bool:
+        # Not select(): a test may have more descriptors open than that takes.
+        poll = select.poll()
+        poll.register(self._answers, select.POLLIN)
+        return bool(poll.poll(None if timeout is None else timeout * 1000))
 
     def send_signal(self, number: int) -> None:
         """Send it a signal, if it has not ended."""
