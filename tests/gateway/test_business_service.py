@@ -387,6 +387,53 @@ async def _end_while_one_leaves(how: str) -> None:
 
 
 @on_loop
+async def test_a_process_that_leaves_tells_the_ends_of_clients_that_nobody_else_can_tell() -> None:
+    """Its time is over, a handler was cancelled, and it is not known yet that a gateway died."""
+    async with site() as there:
+
+        async def hear(client_id: ClientId, message: str) -> None:
+            there.journal.note("message", client_id, message)
+            await asyncio.Event().wait()
+
+        old = await there.business(on_message=hear)
+        lost = "gateway: 2 events of clients were not handled"
+        gateway_node = await there.gateway(timeouts={"shutdown": 0.1}, errors=[lost])
+        client, name = await gateway_node.newcomer()
+        await gateway_node.settle()
+        await client.send("1")
+        await there.journal.until("message")
+        await gateway_node.kill()
+        await old.service.drain(*GONE, window=0.0, may_stay=lambda: True)
+
+        assert there.journal.of("close") == [(name, 1006, "the gateway is gone")]
+        await gateway_node.stop()
+
+
+@on_loop
+async def test_a_process_that_leaves_does_not_wait_for_gateways_that_are_there() -> None:
+    """Its handlers have taken all its time: the next process gets what it leaves."""
+    async with site() as there:
+
+        async def hear(client_id: ClientId, message: str) -> None:
+            old.journal.note("message", client_id, message)
+            await asyncio.Event().wait()
+
+        old = await there.business(on_message=hear)
+        gateway_node = await there.gateway()
+        client, name = await gateway_node.newcomer()
+        await gateway_node.settle()
+        await client.send("1")
+        await old.journal.until("message")
+        new = await there.business()
+        await old.service.drain(*GONE, window=0.0, may_stay=lambda: True)
+        await new.journal.until("message", name, "1")
+        await gateway_node.settle()
+
+        assert old.journal.of("close") == []
+        await gateway_node.stop()
+
+
+@on_loop
 async def test_a_gateway_that_was_taken_for_dead_begins_anew() -> None:
     """Its clients are told to be gone and there again; nothing that they say is lost."""
     async with site() as there:

@@ -52,6 +52,18 @@ def test_a_silent_process_is_probed() -> None:
     assert liveness.should_probe(ANN, 5.5, 1.5)
 
 
+def test_a_process_was_there_when_it_spoke_or_was_found() -> None:
+    liveness = Liveness(1.5)
+    liveness.heard(ANN, 1.0)
+    told = [liveness.was_there(ANN, 1.0), liveness.was_there(ANN, 2.0)]
+    liveness.probed(ANN, 3.0, is_connected=False)
+    told.append(liveness.was_there(ANN, 2.0))
+    liveness.probed(ANN, 4.0, is_connected=True)
+    told += [liveness.was_there(ANN, 2.0), liveness.was_there(ANN, 5.0)]
+
+    assert told == [True, False, False, True, False]
+
+
 def test_the_bus_is_believed_when_it_says_so_for_long_enough() -> None:
     """Meanwhile it is asked again and again; it may change its mind, and the process may speak."""
     liveness = Liveness(1.5)

@@ -143,33 +143,49 @@ class BusinessService:
                     self._progress.clear()
                     await self._progress.wait()
         await self._runner.finish(deadline - self._loop.time())
-        await self._wait_for_bus(may_stay)
+        count = len(self._gateways)
+        await self._stay(may_stay)
+        if len(self._gateways) < count and may_stay():
+            await self._runner.finish(self._handler_time)
         self._sign_off()
 
-    async def _wait_for_bus(self, may_stay: Callable[[], bool]) -> None:
-        """Wait for a bus that is away: otherwise other processes would handle events again."""
-        stays_until = self._loop.time() + _MAX_BUS_WAIT
+    async def _stay(self, may_stay: Callable[[], bool]) -> None:
+        """
+        Wait for a bus that is away, and until it is known which gateways are there.
+
+        Otherwise other processes would handle events again, and no process would run ``on_close``
+        for the clients of a gateway that has died.
+        """
+        now = began_at = self._loop.time()
         has_logged = False
-        while self._has_unacknowledged() and self._loop.time() < stays_until and may_stay():
-            if not has_logged:
+        while now < began_at + _MAX_BUS_WAIT:
+            self._check_bus()
+            is_away = self._is_bus_down or now < self._returned_at + RECONNECT_GRACE
+            is_known = not (is_away and self._has_unacknowledged)
+            if (is_known and self._knows_gateways(began_at)) or not may_stay():
+                return
+            if is_away and not has_logged:
+                has_logged = True
                 logger.warning(
                     "%s: the bus is away, and gateways do not know which events are handled:"
                     " this process waits until they do, for %g minutes at most",
                     self,
                     _MAX_BUS_WAIT / 60,
                 )
-            has_logged = True
             self._progress.clear()
             with contextlib.suppress(TimeoutError):
-                async with asyncio.timeout(BEAT_INTERVAL):
+                async with asyncio.timeout(TICK_INTERVAL):
                     await self._progress.wait()
+            now = self._loop.time()
 
+    def _knows_gateways(self, since: float) -> bool:
+        """Tell whether each gateway of a client that is left has been there since a moment."""
+        nodes = set(map(node_of, self._runner.clients)) & self._gateways.keys()
+        return all(self._liveness.was_there(node, since) for node in nodes)
+
+    @property
     def _has_unacknowledged(self) -> bool:
-        """Tell whether results are not acknowledged because the bus is or was away."""
-        if not any(gateway.window.has_unacknowledged for gateway in self._gateways.values()):
-            return False
-        self._check_bus()
-        return self._is_bus_down or self._loop.time() < self._returned_at + RECONNECT_GRACE
+        return any(gateway.window.has_unacknowledged for gateway in self._gateways.values())
 
     def _check_bus(self) -> None:
         if self._local_node is not None and not self._local_node.is_connected:
@@ -177,15 +193,20 @@ class BusinessService:
 
     async def stop(self, code: int, reason: str) -> None:
         """Drain within the shutdown time, then run ``on_worker_stop``."""
-        shutdown = self._timeouts.shutdown
+        shutdown, window = self._timeouts.shutdown, self._handler_time
         deadline = self._loop.time() + shutdown
-        window = shutdown - last_share(self._worker.callbacks, shutdown)
         if self._local_node is not None:
             if not self._has_left:
                 await self.drain(code, reason, window=window)
             events_until = deadline - shutdown + window
             await self._local_node.events.remove(self._event_handlers, deadline=events_until)
         await stopped(self._worker.callbacks, self._worker, self, deadline)
+
+    @property
+    def _handler_time(self) -> float:
+        """Seconds that handlers have when this process stops."""
+        shutdown = self._timeouts.shutdown
+        return shutdown - last_share(self._worker.callbacks, shutdown)
 
     def _is_finished(self) -> bool:
         return all(gateway.window.is_idle for gateway in self._gateways.values())

@@ -130,7 +130,10 @@ class EventRunner:
 
     def leave(self, name: ClientId, code: int, reason: str) -> None:
         """Run ``on_close`` for a client whose gateway is gone."""
-        self._handle(Work(0, CloseEvent(name, 0, None, code, reason), GONE))
+        client = self.clients.get(name)
+        # Also after `finish`: nobody will handle the events that were cancelled.
+        if client is not None:
+            self._run(client, Work(0, CloseEvent(name, 0, None, code, reason), GONE))
 
     def forget(self, name: ClientId) -> None:
         """Forget a client that another process has taken over, and its waiting events."""
@@ -157,6 +160,10 @@ class EventRunner:
                 return
             client = ClientContext(event.client, work.origin, event.remote_ip, event.remote_port)
             self.clients[event.client] = client
+        self._run(client, work)
+
+    def _run(self, client: ClientContext, work: Work) -> None:
+        event = work.event
         if event.suspicion or self._is_async(event):
             self._queues.deliver(client, work)
         elif self._queues.is_busy(client):

@@ -30,6 +30,7 @@ class Liveness:
     def __init__(self, grace_period: float) -> None:
         self._patience = grace_period
         self._heard_at: dict[NodeId, float] = {}
+        self._found_at: dict[NodeId, float] = {}
         self._missing_since: dict[NodeId, float] = {}
         self._trusts_bus_from = 0.0
 
@@ -42,12 +43,17 @@ class Liveness:
     def forget(self, node: NodeId) -> None:
         """Stop watching a process."""
         self._heard_at.pop(node, None)
+        self._found_at.pop(node, None)
         self._missing_since.pop(node, None)
 
     def returned(self, now: float) -> None:
         """Take note that this process has reconnected to the bus; others may not have."""
         self._trusts_bus_from = now + RECONNECT_GRACE
         self._missing_since.clear()
+
+    def was_there(self, node: NodeId, since: float) -> bool:
+        """Tell whether a process was heard, or found by the bus, since a moment."""
+        return max(self._heard_at[node], self._found_at.get(node, since - 1)) >= since
 
     def should_probe(self, node: NodeId, now: float, silence: float) -> bool:
         """Tell whether to ask the bus about a process."""
@@ -60,6 +66,7 @@ class Liveness:
         if node not in self._heard_at or now < self._trusts_bus_from:
             return False
         if is_connected:
+            self._found_at[node] = now
             self._missing_since.pop(node, None)
             return False
         return now - self._missing_since.setdefault(node, now) >= self._patience
