@@ -337,6 +337,7 @@ async def test_clients_of_a_dead_gateway_are_closed() -> None:
         names = [(await dead.newcomer())[1] for _ in range(3)]
         client, name = await gateway_node.newcomer()
         await there.journal.until("open", count=4)
+        await dead.settle()
         await dead.kill()
         await there.journal.until("close", count=3)
         await client.send("1")
@@ -374,7 +375,8 @@ async def _end_while_one_leaves(how: str) -> None:
         await there.journal.until("message")
         new = await there.business()
         draining = asyncio.ensure_future(old.service.drain(*GONE, window=5.0))
-        await eventually(lambda: idle_name in new.clients)
+        # But for the message, the gateway knows of everything that it was handled.
+        await eventually(lambda: idle_name in new.clients and gateway_node.pending_count == 1)
         await (gateway_node.kill() if how == "killed" else gateway_node.stop())
         await new.journal.until("close", idle_name)
         may_end.set()
