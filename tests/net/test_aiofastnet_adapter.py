@@ -10,10 +10,12 @@ from typing import Any
 import aiofastnet
 import pytest
 
+from gateman import Connection
 from gateman.net.aiofastnet_adapter import LoopWithAlerts
 from tests.support.counted_server import serve_counted
 from tests.support.loop import eventually, on_loop
 from tests.support.preambles import arriving
+from tests.support.raw import frame, handshake
 from tests.support.server import authority, certificate, serve, ssl_options
 
 # RFC 8446, section 6.2: a fatal alert, not encrypted yet, about a ClientHello that is too short.
@@ -123,3 +125,25 @@ async def test_what_the_kernel_does_not_take_is_not_waited_for() -> None:
             await eventually(lambda: ours.fileno() < 0)
 
             assert set(selector.get_map()) == before
+
+
+@on_loop
+async def test_a_connection_is_deferred_until_it_is_open() -> None:
+    """A handshake waits for those that are open, from its first flight to the 101."""
+
+    def deferred() -> int:
+        made: Any = vars(asyncio.get_running_loop())["_deferred"]
+        return 0 if made is None else len(vars(made)["_readers"])
+
+    async with serve(secure=True, on_message=Connection.send) as server:
+        reader, writer = await asyncio.open_connection(
+            "127.0.0.1", server.port, ssl=authority().trusting_client(), server_hostname="localhost"
+        )
+        await eventually(lambda: deferred() == 1)
+        writer.write(handshake())
+        await reader.readuntil(b"\r\n\r\n")
+        assert deferred() == 0
+        writer.write(frame(1, b"hi"))
+        assert await reader.readexactly(4) == b"\x81\x02hi"
+        writer.close()
+        await writer.wait_closed()

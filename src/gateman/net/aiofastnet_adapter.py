@@ -18,6 +18,8 @@ from typing import Any
 
 import aiofastnet
 
+from .deferred_readers import defer
+
 # aiofastnet's default is 256 KiB each way and connection, of which all that was ever touched
 # stays. Measured idle (bench/memory.py): 32 KiB costs less than the 16 KiB that are the least it
 # takes, and reads and writes two full TLS records at once (bench/echo.py --size 16384).
@@ -65,9 +67,10 @@ def abort(transport: asyncio.Transport) -> None:
 
 
 class LoopWithAlerts:
-    """The loop of one TLS transport: sends the alert of a handshake that fails (RFC 8446, 6.2)."""
+    """One transport's loop: defers its handshake, and sends the alert of one that fails."""
 
-    # aiofastnet ends the connection without sending what OpenSSL has written. Its last step before
+    # RFC 8446, section 6.2: a handshake that fails ends with an alert. aiofastnet ends the
+    # connection without sending what OpenSSL has written. Its last step before
     # that is remove_reader, where this lets the transport write once more.
     __slots__ = ("_loop", "_transport")
 
@@ -80,13 +83,17 @@ class LoopWithAlerts:
 
     def add_reader(self, fd: int, read: Any) -> None:
         self._transport = read.__self__
-        self._loop.add_reader(fd, read)
+        # A cipher is known from the end of the handshake on.
+        if self._transport.get_extra_info("cipher") is None:
+            defer(self._loop, fd, read)
+        else:
+            self._loop.add_reader(fd, read)
 
     def remove_reader(self, fd: int) -> None:
         self._loop.remove_reader(fd)
         transport, self._transport = self._transport, None
         # Where OpenSSL is linked statically, aiofastnet uses another TLS transport, which discards
-        # the alert. A cipher is known from the end of the handshake on.
+        # the alert.
         if (
             transport is not None
             and transport.get_extra_info("ssl_object") is not None

@@ -12,6 +12,8 @@ Readers run before the callbacks of ``call_soon``, and otherwise as in asyncio: 
 context, and never after ``remove_reader``. asyncio handles the rest: writers, sockets that have
 failed, and everything in debug mode. Linux only, as is epoll.
 
+Connections that shake hands are called last, for a bounded time (:mod:`.deferred_readers`).
+
 Both use one queue of the kernel. asyncio does not know of these readers: its records of one take
 five times as long as the system calls. While a socket has a writer too, asyncio calls both.
 
@@ -23,11 +25,13 @@ import asyncio
 import os
 import select
 from collections.abc import Callable
-from contextvars import Context, copy_context
+from contextvars import copy_context
+from functools import partial
 from selectors import EVENT_READ, EVENT_WRITE, EpollSelector, SelectorKey
 from typing import Any, TypeVarTuple, Unpack
 
 from .. import at_fork
+from .deferred_readers import DeferredReaders, Reader
 
 # Few enough for the caches: with 10 000 connections that all talk, 256 to 1024 at once make 1.15 to
 # 1.17 of the messages that asyncio's way makes, and all at once 0.96 of what 256 do. Enough for a
@@ -38,7 +42,6 @@ _IN = select.EPOLLIN
 _OUT = select.EPOLLOUT
 
 _Args = TypeVarTuple("_Args")
-_Reader = tuple[Context, Callable[[], object]]
 
 
 class EventLoop(asyncio.SelectorEventLoop):
@@ -47,27 +50,63 @@ class EventLoop(asyncio.SelectorEventLoop):
     def __init__(self) -> None:
         self._direct = _Selector(self._reader_failed, self._make_handle)
         super().__init__(self._direct)
+        # Made for the first of them.
+        self._deferred: DeferredReaders | None = None
         # What a forked child does with its copy of the queue would be done to ours.
         at_fork.give_up_all(self._direct, _Selector.queues)
 
     def add_reader(self, fd: Any, callback: Callable[[Unpack[_Args]], Any], *args: *_Args) -> None:
         """Call a function whenever the descriptor is readable."""
+        self._take_deferred(fd)
         # In debug mode, asyncio logs slow callbacks, but only those that it calls itself.
         if args or self.get_debug() or self.is_closed():
             super().add_reader(fd, callback, *args)
             return
         read: Any = callback
-        reader = (copy_context(), read)
+        self._add((copy_context(), read), fd)
+
+    def _add(self, reader: Reader, fd: Any) -> None:
         if not self._direct.add(_number_of(fd), reader):
-            super().add_reader(fd, reader[0].run, read)
+            context, read = reader
+            super().add_reader(fd, context.run, read)
             self._direct.lend(fd, reader)
+
+    def add_deferred_reader(self, fd: int, callback: Callable[[], Any]) -> None:
+        """Call a function whenever the descriptor is readable, after all others."""
+        self.remove_reader(fd)
+        if self.get_debug() or self.is_closed():
+            self.add_reader(fd, callback)
+            return
+        if self._deferred is None:
+            self._deferred = DeferredReaders(self._reader_failed)
+            at_fork.give_up(self._deferred)
+            self.add_reader(self._deferred, partial(self.call_soon, self._deferred.call))
+        self._deferred.add(fd, (copy_context(), callback))
+
+    def promote_reader(self, fd: int) -> None:
+        """Call a deferred reader like all others from now on; others stay as they are."""
+        reader = self._take_deferred(fd)
+        if reader is not None:
+            self._add(reader, fd)
+
+    def _take_deferred(self, fd: Any) -> Reader | None:
+        return None if self._deferred is None else self._deferred.remove(_number_of(fd))
 
     def remove_reader(self, fd: Any) -> bool:
         if self.is_closed():
             return False
+        if self._take_deferred(fd) is not None:
+            return True
         return self._direct.remove(_number_of(fd)) is not None or super().remove_reader(fd)
 
-    def _make_handle(self, reader: _Reader) -> asyncio.Handle:
+    def close(self) -> None:
+        if self._deferred is not None and not self.is_closed():
+            self.remove_reader(self._deferred)
+            self._deferred.close()
+            self._deferred = None
+        super().close()
+
+    def _make_handle(self, reader: Reader) -> asyncio.Handle:
         context, read = reader
         return asyncio.Handle(read, (), self, context)
 
@@ -88,7 +127,7 @@ class _Selector(EpollSelector):
     def __init__(
         self,
         failed: Callable[[Callable[[], object], BaseException], None],
-        make_handle: Callable[[_Reader], asyncio.Handle],
+        make_handle: Callable[[Reader], asyncio.Handle],
     ) -> None:
         super().__init__()
         self._failed = failed
@@ -97,15 +136,15 @@ class _Selector(EpollSelector):
         self._queue = select.epoll.fromfd(os.dup(self.fileno()))
         # By descriptor. A list, and no object that makes the call: each is one more that has left
         # the caches since the last time.
-        self._readers: list[_Reader | None] = []
+        self._readers: list[Reader | None] = []
         # Registered since the kernel was asked: what it said of these numbers was about others.
-        self._fresh: dict[int, _Reader | None] = {}
+        self._fresh: dict[int, Reader | None] = {}
         # The descriptors of readers, of which asyncio does not know.
         self._own: set[int] = set()
         # Readers that asyncio calls, with a handle of its own, while there is a writer too.
-        self._lent: dict[int, tuple[object, _Reader]] = {}
+        self._lent: dict[int, tuple[object, Reader]] = {}
 
-    def add(self, fd: int, reader: _Reader) -> bool:
+    def add(self, fd: int, reader: Reader) -> bool:
         """Add or replace a reader; return whether asyncio knows nothing of the descriptor."""
         # Where there is one already, too: its descriptor may have been closed and used again.
         try:
@@ -117,7 +156,7 @@ class _Selector(EpollSelector):
         self._note(fd, reader)
         return True
 
-    def remove(self, fd: int) -> _Reader | None:
+    def remove(self, fd: int) -> Reader | None:
         """Remove a reader of which asyncio does not know, and return it."""
         if fd not in self._own:
             return None
@@ -131,7 +170,7 @@ class _Selector(EpollSelector):
             pass
         return reader
 
-    def lend(self, fileobj: Any, reader: _Reader) -> None:
+    def lend(self, fileobj: Any, reader: Reader) -> None:
         """Take note that asyncio calls a reader, until there is nothing else to call."""
         key = self.get_key(fileobj)
         self._lent[key.fd] = (key.data[0], reader)
@@ -165,7 +204,7 @@ class _Selector(EpollSelector):
             self._lent.pop(fd, None)
         return super().modify(fileobj, events, data)
 
-    def _note(self, fd: int, reader: _Reader | None) -> None:
+    def _note(self, fd: int, reader: Reader | None) -> None:
         self._readers.extend([None] * (fd + 1 - len(self._readers)))
         self._readers[fd] = None
         self._fresh[fd] = reader

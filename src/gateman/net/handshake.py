@@ -55,6 +55,7 @@ from ..websocket.extensions import parse_extensions
 from .accepted_socket import PeerInfo
 from .admission import Refusal
 from .aiofastnet_adapter import abort
+from .deferred_readers import promote
 from .handshake_config import HandshakeConfig
 from .lingering_close import close_lingering
 from .preamble import TLS_ALERT, looks_like_proxy, looks_like_tls
@@ -392,6 +393,7 @@ class Handshake(asyncio.BufferedProtocol):
             return
         self._stage = Stage.ENDING
         self._config.context.deadlines.discard(self)
+        promote(self._config.context.loop, self._transport)
         early = bytes(self._received)
         request.release()
         self._report(101)

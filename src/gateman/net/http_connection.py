@@ -37,6 +37,7 @@ from ..websocket.close import NO_CLOSE
 from .accepted_socket import PeerInfo
 from .admission import TOO_MANY_REQUESTS, Refusal
 from .aiofastnet_adapter import resume_tls_reading
+from .deferred_readers import promote
 from .handshake import Handshake, Stage
 from .handshake_config import HandshakeConfig
 from .http_application import HttpApplication
@@ -302,6 +303,7 @@ class HttpConnection(Handshake):
         protocol.client = None if ip == UNIX else (ip, connection.remote_port)
         protocol.scheme = "https" if connection.is_secure else "http"
         self._application.connections.add(self)
+        promote(self._config.context.loop, self._transport)
         self._is_proxied = self._is_trusted(ip)
         self._is_zoned = "%" in ip
         return protocol

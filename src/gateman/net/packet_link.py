@@ -20,6 +20,7 @@ from ..websocket.close import NO_CLOSE, CloseCode, message_flood
 from .accepted_socket import PeerInfo
 from .aiofastnet_adapter import abort, resume_tls_reading
 from .connection_events import ConnectionContext
+from .deferred_readers import promote
 from .first_bytes import CHECKED, LONGEST_START, FirstBytes, may_become_mistake, mistake_in
 from .lingering_close import close_lingering
 from .packet_send_buffer import MeasuredPacketSendBuffer, PacketEncoder, PacketSendBuffer
@@ -145,6 +146,7 @@ class PacketLink(asyncio.BufferedProtocol):
             context.events.noticed(refusal.cause, refusal.line)
             abort(transport)
             return
+        promote(context.loop, transport)
         self.send_buffer = config.make_send_buffer(transport)
         self._connection = connection = PacketConnection(
             config.next_id(),
