@@ -10,6 +10,7 @@ from websockets.sync.client import connect
 
 from tests.support.deadlines import TIMEOUT
 from tests.support.master import GATEMAN, Master, master, run, until
+from tests.support.suspend import suspend
 
 ROOMS = """
 from gateman import Worker
@@ -76,7 +77,7 @@ def test_silent_processes_are_named(tmp_path: Path) -> None:
     with master(ROOMS, tmp_path) as service:
         until_all_know_each_other(service)
         stopped = service.pids()[0]
-        os.kill(stopped, signal.SIGSTOP)
+        suspend(stopped)
         code, printed, error = push(service, "--all", "text")
         os.kill(stopped, signal.SIGCONT)
 

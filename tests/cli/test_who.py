@@ -7,6 +7,7 @@ from pathlib import Path
 from websockets.sync.client import connect
 
 from tests.support.master import GATEMAN, Master, master, run
+from tests.support.suspend import suspend
 
 from .test_push import ROOMS, until_all_know_each_other
 
@@ -39,7 +40,7 @@ def test_the_error_names_what_is_missing(tmp_path: Path) -> None:
     with master(ROOMS, tmp_path) as service:
         until_all_know_each_other(service)
         stopped = service.pids()[0]
-        os.kill(stopped, signal.SIGSTOP)
+        suspend(stopped)
         code, lines, error = who(service)
         os.kill(stopped, signal.SIGCONT)
 

@@ -10,6 +10,7 @@ from pathlib import Path
 
 from . import forks
 from .deadlines import TIMEOUT
+from .suspend import suspend
 
 STOP_TIMEOUT = 5.0  # seconds until it is killed
 
@@ -90,7 +91,7 @@ class Child:
     def freeze(self) -> None:
         """Stop it where it is, with its connections open."""
         assert self._process is not None
-        self._process.send_signal(signal.SIGSTOP)
+        suspend(self._process.pid)
 
     def thaw(self) -> None:
         """Let it go on."""

@@ -26,6 +26,7 @@ from ..support.client_fleet import (
 )
 from ..support.master import Master, descendants, master
 from ..support.nats import NatsServer, nats_server
+from ..support.suspend import suspend
 
 COUNT = 16
 WINDOW = 6.0  # seconds
@@ -108,7 +109,7 @@ class Chaos:
     async def stop_a_gateway(self) -> None:
         """Stop one for so long that it hears nobody, and nobody hears it."""
         victim = await self._a_gateway()
-        os.kill(victim, signal.SIGSTOP)
+        suspend(victim)
         await self._fleet.pause(STOPPED)
         os.kill(victim, signal.SIGCONT)
 

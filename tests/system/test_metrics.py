@@ -21,6 +21,7 @@ from gateman.metrics.catalogue import CATALOGUE
 from tests.support.master import Master, master, open_to, until
 from tests.support.ports import free_port
 from tests.support.proxies import running
+from tests.support.suspend import suspend
 
 FOLDER = Path(__file__).parents[2] / "examples" / "monitoring"
 
@@ -123,7 +124,7 @@ def test_counters_go_on_over_reloads_and_crashes(tmp_path: Path) -> None:
 
         pid = say(service, "hello")
         until(partial(shows, url, {("lines_total", "hell"): 3}))
-        os.kill(pid, signal.SIGSTOP)
+        suspend(pid)
         silent = until(partial(shows, url, {("gateman_scrape_silent_processes",): 1}))
         assert silent["lines_total", "hell"] == 3
         assert silent["gateman_scrape_duration_seconds",] > 0.9

@@ -9,7 +9,6 @@ import asyncio
 import select
 from collections.abc import Callable
 from contextvars import Context
-from time import monotonic
 from typing import Any
 
 Reader = tuple[Context, Callable[[], object]]
@@ -20,8 +19,13 @@ TIME_PER_TURN = 0.004  # seconds
 
 
 class DeferredReaders:
-    def __init__(self, failed: Callable[[Callable[[], object], BaseException], None]) -> None:
+    def __init__(
+        self,
+        failed: Callable[[Callable[[], object], BaseException], None],
+        now: Callable[[], float],
+    ) -> None:
         self._failed = failed
+        self._now = now
         self._queue = select.epoll()
         self._readers: dict[int, Reader] = {}
 
@@ -46,10 +50,10 @@ class DeferredReaders:
 
     def call(self) -> None:
         """Call those that are ready, one after the other, until the time is over."""
-        readers, poll = self._readers, self._queue.poll
-        until = monotonic() + TIME_PER_TURN
+        readers, poll, now = self._readers, self._queue.poll, self._now
+        until = now() + TIME_PER_TURN
         # One at a time: each may remove others. The kernel moves it to the end of its queue.
-        while (found := poll(0, 1)) and monotonic() < until:
+        while (found := poll(0, 1)) and now() < until:
             reader = readers.get(found[0][0])
             if reader is None:
                 # A program that is being started still has a copy of a socket that was closed.

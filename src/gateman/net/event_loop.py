@@ -78,7 +78,7 @@ class EventLoop(asyncio.SelectorEventLoop):
             self.add_reader(fd, callback)
             return
         if self._deferred is None:
-            self._deferred = DeferredReaders(self._reader_failed)
+            self._deferred = DeferredReaders(self._reader_failed, self.time)
             at_fork.give_up(self._deferred)
             self.add_reader(self._deferred, partial(self.call_soon, self._deferred.call))
         self._deferred.add(fd, (copy_context(), callback))

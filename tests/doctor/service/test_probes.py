@@ -30,6 +30,7 @@ from tests.support.haproxy import haproxy
 from tests.support.master import Master, echo, master, secure
 from tests.support.ports import free_port
 from tests.support.server import ssl_options
+from tests.support.suspend import suspend
 
 from .urls import target
 
@@ -383,7 +384,7 @@ def test_what_would_not_start(tmp_path: Path) -> None:
 def test_a_process_that_is_stopped(tmp_path: Path) -> None:
     with master(echo(options="count=1"), tmp_path) as service:
         [pid] = service.pids()
-        os.kill(pid, signal.SIGSTOP)
+        suspend(pid)
         try:
             found = look(service)
         finally:
