@@ -188,12 +188,16 @@ def _serve(requests: socket.socket) -> _Request:
     answers: dict[int, socket.socket] = {}
     # No collection looks at the modules again, nor do those at the end of each program.
     gc.freeze()
+    # Not select(): the test that has started this one may have had too many descriptors open.
+    poll = select.poll()
+    for end in (requests, ended):
+        poll.register(end, select.POLLIN)
     while True:
-        ready, _, _ = select.select([requests, ended], [], [])
-        if ended in ready:
+        ready = {fd for fd, _ in poll.poll()}
+        if ended.fileno() in ready:
             ended.recv(1 << 12)
             _tell_ends(answers)
-        if requests not in ready:
+        if requests.fileno() not in ready:
             continue
         request, fds, _, _ = socket.recv_fds(requests, 1 << 20, 4)
         if not request:
