@@ -49,8 +49,8 @@ class ChannelLog:
     def expire(self, now: float) -> None:
         """Drop what is too old."""
         if self._messages and self.expires_at <= now:
-            # Not by `now - ttl`, which may round another way than `expires_at`: then nothing would
-            # be dropped, and whoever waits for that would wait for ever.
+            # Not by `now - ttl`, which may round in another direction than `expires_at`: this call
+            # then drops nothing, and its caller repeats it without end.
             ttl = self.limits.ttl
             self._drop(bisect_right(self._times, now, key=lambda at: at + ttl))
 
