@@ -6,25 +6,20 @@ from collections.abc import Iterator
 from contextlib import ExitStack, closing
 from contextvars import ContextVar
 from pathlib import Path
-from typing import Any
 
 import pytest
 
 from gateman.net.deferred_readers import TIME_PER_TURN
 from gateman.net.event_loop import EventLoop
-from tests.support.turns import pair, turn
+from tests.support.turns import pair, stepped_loop, turn
 
 NAME: ContextVar[str] = ContextVar("NAME", default="nobody")
 
 
 @pytest.fixture
 def loop() -> Iterator[EventLoop]:
-    """Make a loop that only :func:`turn` runs, and end it; what fails in it fails the test."""
-    failures: list[dict[str, Any]] = []
-    with closing(EventLoop()) as made:
-        made.set_exception_handler(lambda _, context: failures.append(context))
+    with stepped_loop() as made:
         yield made
-    assert failures == []
 
 
 def wait_out_a_turn(sock: socket.socket) -> None:

@@ -16,19 +16,15 @@ import pytest
 from aiofastnet import connect_accepted_socket
 
 from gateman.net.event_loop import MAX_READY_COUNT, EventLoop
-from tests.support.turns import pair, turn
+from tests.support.turns import pair, stepped_loop, turn
 
 NAME: ContextVar[str] = ContextVar("NAME", default="nobody")
 
 
 @pytest.fixture
 def loop() -> Iterator[EventLoop]:
-    """Make a loop that only :func:`turn` runs, and end it; what fails in it fails the test."""
-    failures: list[dict[str, Any]] = []
-    with closing(EventLoop()) as made:
-        made.set_exception_handler(lambda _, context: failures.append(context))
+    with stepped_loop() as made:
         yield made
-    assert failures == []
 
 
 def is_direct(loop: EventLoop, sock: socket.socket, peer: socket.socket) -> bool:

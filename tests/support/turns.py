@@ -2,7 +2,8 @@
 
 import socket
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
+from typing import Any
 
 from gateman.net.event_loop import EventLoop
 
@@ -21,3 +22,13 @@ def turn(loop: EventLoop) -> None:
     """Let the loop ask once what is ready, and call that."""
     loop.call_soon(loop.stop)
     loop.run_forever()
+
+
+@contextmanager
+def stepped_loop() -> Iterator[EventLoop]:
+    """Make a loop that only :func:`turn` runs, and end it; what fails in it fails the test."""
+    failures: list[dict[str, Any]] = []
+    with closing(EventLoop()) as made:
+        made.set_exception_handler(lambda _, context: failures.append(context))
+        yield made
+    assert failures == []
