@@ -53,7 +53,8 @@ class Liveness:
 
     def was_there(self, node: NodeId, since: float) -> bool:
         """Tell whether a process was heard, or found by the bus, since a moment."""
-        return max(self._heard_at[node], self._found_at.get(node, since - 1)) >= since
+        heard_at = self._heard_at[node]
+        return max(heard_at, self._found_at.get(node, heard_at)) >= since
 
     def should_probe(self, node: NodeId, now: float, silence: float) -> bool:
         """Tell whether to ask the bus about a process."""

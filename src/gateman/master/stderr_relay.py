@@ -106,7 +106,7 @@ class StderrRelay:
 
 class PlainLines:
     """
-    Holds back the line that a process has begun, so that no other's output is in the midst of it.
+    Holds an unfinished line of a process, so that no output of another process is inside it.
 
     With PYTHONUNBUFFERED, which services and containers set, ``print`` writes the end of its line
     by itself.
