@@ -144,3 +144,36 @@ def test_the_error_is_one_to_catch() -> None:
     with pytest.raises(ConfigError, match="while 'chat' was imported"):
         exec(code, {"__name__": "chat", "check_call": check_call})  # noqa: S102 - as an import does
     assert Worker.run_all.__doc__ is not None
+
+
+REMINDER = (
+    "the worker 'worker' is declared, and nothing runs it: call Worker.run_all() at the end of the"
+    " program.\n"
+)
+SERVED = """
+import asyncio
+from gateman import serve
+async def main():
+    async with serve(worker):
+        pass
+asyncio.run(main())
+"""
+
+
+@pytest.mark.parametrize(
+    ("rest", "code", "said"),
+    [
+        ("", 0, REMINDER),
+        ("Worker.run_all", 0, REMINDER),
+        ("worker.nonsense = 1", 78, "'nonsense' is not an option of Worker"),
+        ("1 / 0", 1, "ZeroDivisionError"),
+        (SERVED, 0, ""),
+    ],
+)
+def test_a_program_that_forgets_it(tmp_path: Path, rest: str, code: int, said: str) -> None:
+    """Without the reminder, it would end at once, without a word."""
+    ended, error = run(tmp_path, DECLARED + rest, "start")
+
+    assert ended == code
+    assert said in error
+    assert (REMINDER in error) == (said == REMINDER)

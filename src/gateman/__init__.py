@@ -71,9 +71,11 @@ def __getattr__(name: str) -> Any:
         # A process of a master has another one.
         BaseWorker.runner = BaseWorker.runner or _run_all
         if _is_asked_by_program():
-            from . import excepthook
+            from . import entry_point, excepthook
 
             excepthook.install()
+            if BaseWorker.runner is _run_all:
+                entry_point.remind_at_exit(BaseWorker.forgotten)
     if name == "metrics":
         return import_module(".metrics", __name__)
     for module, names in _LATER.items():

@@ -5,11 +5,14 @@ Elsewhere the service would hang, as under a test runner that imports the progra
 error of signals, event loops or processes that does not say what to change.
 """
 
+import atexit
 import sys
 import threading
+from collections.abc import Callable
 from types import FrameType
 
 from .errors import ConfigError
+from .log import write_to_user
 
 _GUARD = "write `if __name__ == '__main__':` above it, so that only the program itself runs it"
 
@@ -38,6 +41,34 @@ def check_call(name: str) -> None:
         )
     if module:
         raise ConfigError(f"{name} was called while {module!r} was imported", _GUARD)
+
+
+def remind_at_exit(forgotten: Callable[[], str]) -> None:
+    """Say it at the end of the program if a worker is ``forgotten``; once, however often called."""
+    global _forgotten  # noqa: PLW0603 - a program has one end
+    if _forgotten is None:
+        atexit.register(_remind)
+    _forgotten = forgotten
+
+
+_forgotten: Callable[[], str] | None = None
+
+# What serves on a program's own event loop and tests import the one; of a program with the other,
+# a child may have called it.
+_SERVING = {"gateman.runtime.process", "multiprocessing.process"}
+
+
+def _remind() -> None:
+    name = _forgotten() if _forgotten else ""
+    # An uncaught error says already why nothing was run. Python sets this for it, in 3.12 and later
+    # beside `last_exc`; at a prompt, everything may be declared and nothing run.
+    has_failed = hasattr(sys, "last_value")
+    is_prompt = bool(sys.flags.interactive) or hasattr(sys, "ps1")
+    if name and not (has_failed or is_prompt) and _SERVING.isdisjoint(sys.modules):
+        write_to_user(
+            f"the worker {name!r} is declared, and nothing runs it: call Worker.run_all() at the"
+            " end of the program."
+        )
 
 
 def _is_child_of_multiprocessing() -> bool:

@@ -1,5 +1,6 @@
 """Declaring callbacks by decorators and by assignment."""
 
+from collections.abc import Callable
 from functools import partial
 from typing import Any
 
@@ -28,9 +29,50 @@ def test_decorators_with_and_without_parentheses() -> None:
     assert sentences == [
         "on_message was given no function: write @worker.on_message without ().",
         "every was given no interval: write @worker.every(60).",
-        "every was given no interval: write @worker.every(60).",
+        "every() missing 1 required positional argument: 'seconds': write @worker.every(60).",
     ]
     assert (made.callbacks, made.schedule) == ({}, [])
+
+
+@pytest.mark.parametrize(
+    ("mistake", "sentence"),
+    [
+        (
+            lambda worker: worker.every(1, 2),
+            "every() takes 2 positional arguments but 3 were given: write @worker.every(60).",
+        ),
+        (
+            lambda worker: worker.every(1, onec=True),
+            "'onec' is not an option of every: did you mean 'once'?",
+        ),
+        (
+            lambda worker: worker.cron(),
+            "cron() missing 1 required positional argument: 'expression': write"
+            ' @worker.cron("*/5 * * * *").',
+        ),
+        (
+            lambda worker: worker.on_event("a", "b"),
+            "on_event() takes 2 positional arguments but 3 were given: write"
+            " @worker.on_event('prices').",
+        ),
+        (
+            lambda worker: worker.connect(),
+            "connect() missing 1 required positional argument: 'url': write"
+            ' worker.connect("wss://feed.example/prices", option=value).',
+        ),
+        (
+            lambda worker: worker.connect("tcp://one:1", {}),
+            "connect() takes 2 positional arguments but 3 were given: write"
+            ' worker.connect("wss://feed.example/prices", option=value).',
+        ),
+    ],
+)
+def test_wrong_arguments_are_one_sentence(mistake: Callable[[Any], object], sentence: str) -> None:
+    """Python's own error names a class that the user has never seen."""
+    with pytest.raises(ConfigError) as caught:
+        mistake(Worker("websocket://127.0.0.1:0"))
+
+    assert str(caught.value) == sentence
 
 
 def test_a_second_decorator_is_a_mistake() -> None:

@@ -7,8 +7,9 @@ business workers. These modules only declare; :mod:`gateman.runtime` serves.
 
 import os
 from collections.abc import Callable, Mapping, Sequence
+from functools import wraps
 from pathlib import PurePath
-from typing import TYPE_CHECKING, Any, ClassVar, Never, TypeVar
+from typing import TYPE_CHECKING, Any, ClassVar, Never, ParamSpec, TypeVar
 
 from ..cluster.names import check_topic
 from ..entry_point import check_call
@@ -24,10 +25,36 @@ from .service import ServiceOptions
 if TYPE_CHECKING:
     from ssl import SSLContext
 
+P = ParamSpec("P")
+R = TypeVar("R")
 Scheduled = TypeVar("Scheduled", bound=Callable[[], Any])
 OfEvent = TypeVar("OfEvent", bound=Callable[[Any], Any])
 
 _EVENT_SIGNATURE = {"on_event": ("data",)}
+
+
+def _called(form: str) -> Callable[[Callable[P, R]], Callable[P, R]]:
+    """Make wrong arguments of a method one sentence, which says to write ``form``."""
+
+    def decorate(method: Callable[P, R]) -> Callable[P, R]:
+        name, code = method.__name__, method.__code__
+        known = code.co_varnames[1 : code.co_argcount + code.co_kwonlyargcount]
+        method.__qualname__ = name
+
+        @wraps(method)
+        def call(*positional: P.args, **named: P.kwargs) -> R:
+            check_names(f"option of {name}", named, known)
+            try:
+                return method(*positional, **named)
+            except TypeError as error:
+                # Only of the call: nothing of the method has run.
+                if error.__traceback__ is None or error.__traceback__.tb_next is not None:
+                    raise
+                raise ConfigError(str(error), f"write {form}") from None
+
+        return call
+
+    return decorate
 
 
 class BaseWorker(Configurable):
@@ -52,6 +79,7 @@ class BaseWorker(Configurable):
     service: ClassVar[ServiceOptions] = ServiceOptions()
     """What :meth:`run_all` was given."""
     _declared: ClassVar[list["BaseWorker"]] = []
+    _is_called: ClassVar[bool] = False
     _has_run: ClassVar[bool] = False
 
     name: str = option(
@@ -154,14 +182,18 @@ class BaseWorker(Configurable):
                 raise ConfigError.unknown(kind, name, self.signatures)
             raise AttributeError(f"{type(self).__name__!r} object has no attribute {name!r}")
 
+    @classmethod
+    def forgotten(cls) -> str:
+        """Return the name of a worker that is declared, if nothing has called :meth:`run_all`."""
+        return "" if cls._is_called or not cls._declared else cls._declared[0].name
+
     def declare(self, name: str, function: Callable[..., Any]) -> None:
         """Declare a callback, or replace it."""
         check(name, function, self.signatures)
         self.callbacks[name] = function
 
-    def every(
-        self, seconds: float | None = None, *, once: bool = False
-    ) -> Callable[[Scheduled], Scheduled]:
+    @_called("@worker.every(60)")
+    def every(self, seconds: float, *, once: bool = False) -> Callable[[Scheduled], Scheduled]:
         """
         Run a function at an interval.
 
@@ -180,7 +212,7 @@ class BaseWorker(Configurable):
         Raises:
             ConfigError: The interval is not a positive number, or the function takes arguments.
         """
-        if seconds is None or callable(seconds):
+        if callable(seconds):
             raise ConfigError("every was given no interval", "write @worker.every(60)")
         check_flag("once", once)
         check_interval(seconds, is_once=once)
@@ -195,8 +227,9 @@ class BaseWorker(Configurable):
 
         return declare
 
+    @_called('@worker.cron("*/5 * * * *")')
     def cron(
-        self, expression: str | None = None, *, timezone: str = "UTC", once: bool = False
+        self, expression: str, *, timezone: str = "UTC", once: bool = False
     ) -> Callable[[Scheduled], Scheduled]:
         """
         Run a function at times of day, as cron does.
@@ -229,7 +262,7 @@ class BaseWorker(Configurable):
             after the death of a process: another one takes over within ten seconds. While the bus
             is away, none is run. A bus that is split in two has one such process on each side.
         """
-        if expression is None or callable(expression):
+        if callable(expression):
             raise ConfigError("cron was given no expression", 'write @worker.cron("*/5 * * * *")')
         check_flag("once", once)
         schedule = cron(expression, timezone)
@@ -240,6 +273,7 @@ class BaseWorker(Configurable):
 
         return declare
 
+    @_called('worker.connect("wss://feed.example/prices", option=value)')
     def connect(
         self,
         url: str,
@@ -256,7 +290,6 @@ class BaseWorker(Configurable):
         max_send_buffer_size: int = 1 << 20,
         open_timeout: float = 10.0,
         max_delay: float = 30.0,
-        **unknown: Never,
     ) -> OutgoingConnection:
         """
         Connect to another server as long as a process serves, and again whenever that ends.
@@ -287,7 +320,6 @@ class BaseWorker(Configurable):
             max_send_buffer_size: Bytes that may wait for a slow server; what is more is dropped.
             open_timeout: Seconds until it has to be open, with TLS and handshake.
             max_delay: Seconds; the longest pause between two attempts.
-            unknown: None; other names are refused.
 
         Returns:
             The connection, to declare callbacks and to send. It is opened when the process serves.
@@ -304,8 +336,6 @@ class BaseWorker(Configurable):
             them handle its messages. What the server sends in between is lost, unless it
             repeats it.
         """
-        known = BaseWorker.connect.__kwdefaults__ or {}
-        check_names("option of connect", unknown, known)
         made = OutgoingConnection(
             url,
             callbacks={"on_message": on_message, "on_open": on_open, "on_close": on_close},
@@ -332,7 +362,8 @@ class BaseWorker(Configurable):
             )
         self.jobs.append(job)
 
-    def on_event(self, topic: str | None = None) -> Callable[[OfEvent], OfEvent]:
+    @_called("@worker.on_event('prices')")
+    def on_event(self, topic: str) -> Callable[[OfEvent], OfEvent]:
         """
         Call a function for each event that a process sends with :meth:`gateman.Hub.send_event`.
 
@@ -353,7 +384,7 @@ class BaseWorker(Configurable):
         Raises:
             ConfigError: The topic is not valid, or the function takes other arguments.
         """
-        if topic is None or callable(topic):
+        if callable(topic):
             raise ConfigError("on_event was given no topic", "write @worker.on_event('prices')")
         check_topic(topic)
 
@@ -395,6 +426,7 @@ class BaseWorker(Configurable):
                 one; no worker listens.
             SystemExit: In other cases; the code is one of :class:`gateman.ExitCode`.
         """
+        BaseWorker._is_called = True
         if BaseWorker.is_loaded_by_test:
             return
         if cls.runner is None:
