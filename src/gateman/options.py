@@ -54,7 +54,8 @@ def fixed(owner: str, assignment: str) -> Callable[[C], C]:
             if positional:
                 first = fields(kind)[0].name
                 raise ConfigError(
-                    f"{kind.__name__} got {positional[0]!r} without the name of an option",
+                    # Without the value, which may be a secret.
+                    f"{kind.__name__} got a value without the name of an option",
                     f"write {kind.__name__}({first}=…)",
                 )
             check_names(f"option of {owner}", named, known)

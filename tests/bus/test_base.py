@@ -36,7 +36,8 @@ def test_other_urls_are_refused(url: str) -> None:
 
     assert str(caught.value) == (
         "the bus's URL is of an unknown kind: write memory://, local:///path/to/socket,"
-        " nats://host:4222?name=chat or tls://host:4222?name=chat."
+        " nats://host:4222?name=chat or tls://host:4222?name=chat; `gateman bus SCRIPT` prints the"
+        " one of a running service."
     )
 
 

@@ -297,7 +297,7 @@ def test_a_function_is_declared_for_a_topic(make: Callable[[], BaseWorker]) -> N
     assert worker.event_handlers == [("prices", update)]
     for wrong, said in (
         (lambda: worker.on_event(update), "on_event was given no topic: write @worker.on_event("),
-        (worker.on_event, "on_event was given no topic"),
+        (worker.on_event, "on_event() missing 1 required positional argument: 'topic'"),
         (lambda: worker.on_event(7), "the topic 7 is not text"),
         (lambda: worker.on_event("x")(lambda: None), "on_event is called with (data), but "),
         (lambda: worker.on_event("x")(None), "on_event=None is no"),

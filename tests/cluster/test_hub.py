@@ -173,7 +173,9 @@ async def test_a_hub_that_does_not_run_says_so() -> None:
         with pytest.raises(HubError) as caught:
             getattr(idle, verb)(*arguments)
         assert str(caught.value) == (
-            "the hub does not run: it does from on_worker_start to on_worker_stop."
+            "the hub does not run: in a process of a service it does from on_worker_start to"
+            " on_worker_stop; a program that is none, such as a web application, connects its own,"
+            " with SyncHub or Hub.connect."
         )
     await idle.stop()
     await idle.start(None)
@@ -383,3 +385,12 @@ async def test_a_start_that_is_refused_leaves_no_connection(tmp_path: Path) -> N
             await Hub().start(bus, needs_bus=True)
 
         assert not bus.is_connected
+
+
+def test_errors_of_calls_name_the_hub() -> None:
+    """And not the class that a method is written in, which callers do not know."""
+    with pytest.raises(TypeError, match=r"^Hub\.update_session\(\) takes 2 "):
+        hub.update_session("n-1", {"a": 1})  # type: ignore[call-arg]
+    question: Any = hub.is_uid_online("ann")
+    question.close()
+    assert question.__qualname__ == "Hub.is_uid_online"

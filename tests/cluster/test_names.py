@@ -27,8 +27,9 @@ def test_any_text_of_255_bytes_is_a_name(name: str) -> None:
 BAD = [
     ("", "a group cannot be empty: give it a name of 1 to 255 bytes."),
     (42, "the group 42 is not text: write str(42)."),
-    (None, "the group None is not text: write str(None)."),
-    (b"room", "the group b'room' is not text: write str(b'room')."),
+    (True, "the group True is not text: use a str."),
+    (None, "the group None is not text: use a str."),
+    (b"room", "the group b'room' is not text: use a str."),
     (
         "a" * 256,
         f"the group '{'a' * 36}... has 256 bytes: use a name of at most 255, such as a hash of"

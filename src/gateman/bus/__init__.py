@@ -43,7 +43,11 @@ def open_bus(url: str, /, **options: object) -> Bus:
 
             return nats_bus(url, **_known(nats_bus, options))
         case _:
-            raise ConfigError("the bus's URL is of an unknown kind", _REMEDY)
+            # Without the URL, which may have a secret.
+            raise ConfigError(
+                "the bus's URL is of an unknown kind",
+                f"{_REMEDY}; `gateman bus SCRIPT` prints the one of a running service",
+            )
 
 
 def _known(kind: Callable[..., Bus], options: dict[str, Any]) -> dict[str, Any]:

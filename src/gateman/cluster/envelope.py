@@ -476,9 +476,12 @@ def encode_value(value: object) -> Raw:
 def check_session(session: dict[str, Any]) -> None:
     """Raise EnvelopeError if a session cannot be encoded and decoded again."""
     try:
-        msgspec.msgpack.decode(encode_value(session), type=dict[str, Any])
-    except (msgspec.MsgspecError, ValueError, TypeError, RecursionError) as error:
-        raise EnvelopeError(f"this cannot be sent to another process ({error})") from None
+        msgspec.msgpack.decode(_encoder.encode(session), type=dict[str, Any])
+    except (msgspec.MsgspecError, ValueError, TypeError, OverflowError, RecursionError) as error:
+        raise EnvelopeError(
+            "a session is a dictionary of text to what MessagePack can encode, and this is"
+            f" another ({error})"
+        ) from None
 
 
 def unsendable(session: dict[str, Any]) -> str:

@@ -160,7 +160,11 @@ class Hub(HubChannels):
     def _running(self) -> Node:
         """The node of this process, for what may be read from any thread."""
         if self._local_node is None:
-            raise HubError("the hub does not run: it does from on_worker_start to on_worker_stop")
+            raise HubError(
+                "the hub does not run: in a process of a service it does from on_worker_start to"
+                " on_worker_stop; a program that is none, such as a web application, connects its"
+                " own, with SyncHub or Hub.connect"
+            )
         if self._local_node.is_closed:
             raise HubError(
                 "the hub belongs to an event loop that has ended, or to the process that forked"
@@ -353,6 +357,12 @@ def _called_method() -> str:
         frame = frame.f_back
     return "" if frame is None else name
 
+
+# In Python's errors and warnings, the methods have the names that callers know.
+for _part in Hub.__mro__[1:-1]:
+    for _name, _method in vars(_part).items():
+        if inspect.isfunction(_method):
+            _method.__qualname__ = f"Hub.{_name}"
 
 hub: Final = Hub()
 """The hub of this process."""

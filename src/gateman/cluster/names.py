@@ -102,9 +102,10 @@ def _check(kind: str, name: object) -> str:
     if name.__class__ is str and name.isascii() and 0 < len(name) <= MAX_NAME_SIZE:
         return name
     if not isinstance(name, str):
-        raise ConfigError(
-            f"the {kind} {_shortened(name)} is not text", f"write str({_shortened(name)})"
-        )
+        # Only of a number: str(None) would be one user for all who have none.
+        is_number = isinstance(name, int) and not isinstance(name, bool)
+        remedy = f"write str({_shortened(name)})" if is_number else "use a str"
+        raise ConfigError(f"the {kind} {_shortened(name)} is not text", remedy)
     try:
         size = len(name.encode())
     except UnicodeEncodeError:
