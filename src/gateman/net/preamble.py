@@ -22,7 +22,6 @@ ClientHello is a :class:`ClientHello` that names nothing.
 
 import contextlib
 import struct
-from collections.abc import Iterator
 from ipaddress import AddressValueError, IPv4Address, IPv6Address
 
 from msgspec import Struct
@@ -59,7 +58,9 @@ _V2_ADDRESS_SIZES = {_UNSPECIFIED: 0, _INET: 12, _INET6: 36, _UNIX: 216}  # byte
 # A record of type handshake, whose version is 3 point anything.
 TLS_START = bytes((22, 3))
 _CLIENT_HELLO = 1
+_LENGTH = struct.Struct("!H")
 _EXTENSION_HEADER = struct.Struct("!HH")
+_FIRST_NAME = struct.Struct("!HBH")  # the list's size, the type, the name's size
 _SERVER_NAME = 0
 _ALPN = 16
 
@@ -254,41 +255,47 @@ def _read_records(data: bytes) -> NeedMore | bytes:
 
 def _read_hello(message: bytes) -> ClientHello:
     """Read a complete ClientHello, without its header."""
-    hello = _Reader(message)
-    hello.take(2 + 32)  # the legacy version and the random
-    hello.vector(1)  # the session
-    hello.vector(2)  # the ciphers
-    hello.vector(1)  # the compression methods
-    # Section 4.1.2: old clients send no extensions at all. One sent twice is OpenSSL's to refuse.
-    extensions = dict(_extensions(hello.vector(2))) if hello else {}
-    return ClientHello(
-        _server_name(extensions.get(_SERVER_NAME)), _protocols(extensions.get(_ALPN))
-    )
-
-
-def _extensions(block: bytes) -> Iterator[tuple[int, bytes]]:
-    # Without a _Reader: there are a dozen, and their reading was half of the ClientHello's.
-    at, end = 0, len(block)
-    while at < end:
-        if end - at < _EXTENSION_HEADER.size:
-            raise _MalformedError
-        kind, size = _EXTENSION_HEADER.unpack_from(block, at)
-        start = at + _EXTENSION_HEADER.size
-        at = start + size
-        if at > end:
-            raise _MalformedError
-        yield kind, block[start:at]
+    # By offsets: a dozen readers and their slices took a tenth of a handshake's Python.
+    try:
+        at = 2 + 32  # the legacy version and the random
+        at += 1 + message[at]  # the session
+        at += 2 + _LENGTH.unpack_from(message, at)[0]  # the ciphers
+        at += 1 + message[at]  # the compression methods
+        if at == len(message):
+            # Section 4.1.2: old clients send no extensions at all.
+            return ClientHello(None, ())
+        end = at + 2 + _LENGTH.unpack_from(message, at)[0]
+        at += 2
+        # One extension sent twice is OpenSSL's to refuse.
+        names = protocols = None
+        while at < end:
+            kind, size = _EXTENSION_HEADER.unpack_from(message, at)
+            at += 4 + size
+            if kind == _SERVER_NAME:
+                names = message[at - size : at]
+            elif kind == _ALPN:
+                protocols = message[at - size : at]
+    except (IndexError, struct.error):
+        raise _MalformedError from None
+    if at != end or end > len(message):
+        raise _MalformedError
+    return ClientHello(_server_name(names), _protocols(protocols))
 
 
 def _server_name(extension: bytes | None) -> str | None:
     if extension is None:
         return None
-    names = _Reader(_Reader(extension).vector(2))
+    if len(extension) < _FIRST_NAME.size:
+        raise _MalformedError
+    list_size, kind, size = _FIRST_NAME.unpack_from(extension)
     # RFC 6066 leaves room for other types of names and for several; OpenSSL and all others
     # know one host name (0), first and alone.
-    if names.number(1) != 0:
+    if kind != 0:
         return None
-    name = names.vector(2).lower().removesuffix(b".")
+    name = extension[_FIRST_NAME.size : _FIRST_NAME.size + size]
+    if len(name) < size or not size + 3 <= list_size <= len(extension) - 2:
+        raise _MalformedError
+    name = name.lower().removesuffix(b".")
     if not 0 < len(name) <= _MAX_NAME_SIZE or not _NAME_CHARACTERS.issuperset(name):
         return None
     return name.decode("ascii")
