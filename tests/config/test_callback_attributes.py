@@ -2,17 +2,25 @@
 
 from collections.abc import Callable
 from functools import partial
-from typing import Any
+from typing import Any, Generic, get_origin
 
 import pytest
 
 from gateman import Worker
-from gateman.config.callback_attributes import Callback
+from gateman.config.callback_attributes import Callback, MessageCallback
 from gateman.errors import ConfigError
 
 
 def test_a_worker_has_an_attribute_for_each_callback() -> None:
     assert isinstance(vars(Worker)["on_open"], Callback)
+
+
+def test_type_parameters_are_named_for_old_pythons() -> None:
+    """Debian 12's Python 3.11.2 finds none in ``Callback[[C, Any]]``, and nothing could start."""
+    bases: Any = vars(MessageCallback)["__orig_bases__"]
+    origins: list[Any] = [get_origin(base) for base in bases]
+
+    assert Generic in origins
 
 
 def test_decorators_with_and_without_parentheses() -> None:

@@ -83,7 +83,8 @@ class Callback(Generic[P]):
             worker.declare(self._name, function)
 
 
-class _MessageRegistrar(_Registrar[[C, Any]]):
+# With `Generic`: Python 3.11.2, which is Debian's, finds no type parameter in a list.
+class _MessageRegistrar(_Registrar[[C, Any]], Generic[C]):
     """The value of ``worker.on_message``: for functions that take text, bytes, or both."""
 
     __slots__ = ()
@@ -99,7 +100,7 @@ class _MessageRegistrar(_Registrar[[C, Any]]):
         def __call__(self, function: Any) -> Any: ...
 
 
-class MessageCallback(Callback[[C, Any]]):
+class MessageCallback(Callback[[C, Any]], Generic[C]):
     """``on_message``, whose function may take text alone (``str``), binary alone, or both."""
 
     if TYPE_CHECKING:
