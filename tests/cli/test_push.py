@@ -107,6 +107,20 @@ def test_receivers_are_required(tmp_path: Path, words: tuple[str, ...]) -> None:
     assert "Name the receivers: one of --all, --group, --uid and --client." in done.stderr
 
 
+@pytest.mark.parametrize(
+    "words", [("push", "server.py", "--all", "x"), ("push", "--all", "hello", "x"), ("who", "x")]
+)
+def test_a_script_without_its_option_is_told(tmp_path: Path, words: tuple[str, ...]) -> None:
+    """Other commands take the script as an argument."""
+    done = run([*GATEMAN, *words], tmp_path)
+
+    assert done.returncode == 2
+    assert done.stderr.endswith(
+        "Error: Got unexpected extra argument (x): write a script behind --service, and a text in"
+        " quotes.\n"
+    )
+
+
 def test_invalid_names_are_refused(tmp_path: Path) -> None:
     """A client id that is none is one sentence, and nothing is sent."""
     with master(ROOMS, tmp_path) as service:

@@ -33,6 +33,19 @@ def bus(script: str) -> None:
     click.echo(one_line(make_bus(_bus_of(script)).url))
 
 
+class HubCommand(click.Command):
+    """A command for a service's hub; unlike others, it does not take the script as an argument."""
+
+    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
+        """Say of too many arguments where a script belongs."""
+        try:
+            return super().parse_args(ctx, args)
+        except click.UsageError as error:
+            if "extra argument" in error.message:
+                error.message += ": write a script behind --service, and a text in quotes."
+            raise
+
+
 bus_options = with_options(
     click.option(
         "--bus",

@@ -6,13 +6,13 @@ from typing import TYPE_CHECKING
 import click
 
 from ..errors import CommandError, PartialResult
-from .bus import bus_options, with_hub
+from .bus import HubCommand, bus_options, with_hub
 
 if TYPE_CHECKING:
     from ..cluster.hub import Hub
 
 
-@click.command()
+@click.command(cls=HubCommand)
 @click.argument("text")
 @click.option("--all", "is_all", is_flag=True, help="Send to every client.")
 @click.option("--group", "groups", multiple=True, help="Send to a group; may be repeated.")

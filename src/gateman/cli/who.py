@@ -8,7 +8,7 @@ import click
 
 from ..errors import CommandError, PartialResult
 from ..log import one_line
-from .bus import bus_options, with_hub
+from .bus import HubCommand, bus_options, with_hub
 
 if TYPE_CHECKING:
     from ..cluster.hub import Hub
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 T = TypeVar("T")
 
 
-@click.command()
+@click.command(cls=HubCommand)
 @click.option("--uid", help="List the clients of a user.")
 @click.option("--group", help="List the clients in a group.")
 @bus_options
