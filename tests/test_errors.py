@@ -71,6 +71,10 @@ EVERY_ERROR = [
     ),
     (UnknownClient("k3f9-42"), "there is no client k3f9-42."),
     (PartialResult(3, ["k3f9", "m2x8"]), "no answer from k3f9, m2x8."),
+    (
+        PartialResult(0, ["?"]),
+        "no answer from processes that are not known, because the bus is away or was until now.",
+    ),
     (ConfirmTimeout("the bus is away"), "the bus is away."),
     (EnvelopeError("this is no envelope"), "this is no envelope."),
     (Refuse(), "refused with 403"),

@@ -286,6 +286,12 @@ class UnknownClient(HubError):
         self.client_id = client_id
 
 
+def processes(missing: Iterable[str]) -> str:
+    """Name the processes that did not answer, for an error's text."""
+    words = {"?": "processes that are not known, because the bus is away or was until now"}
+    return ", ".join(words.get(node, node) for node in missing)
+
+
 class PartialResult(HubError):
     """
     Some processes did not answer in time, so the answer may be more than this.
@@ -298,7 +304,7 @@ class PartialResult(HubError):
 
     def __init__(self, value: Any, missing: Iterable[str], problem: str = "no answer from") -> None:
         self.missing = tuple(missing)
-        super().__init__(f"{problem} {', '.join(self.missing)}")
+        super().__init__(f"{problem} {processes(self.missing)}")
         self.value = value
 
 

@@ -41,9 +41,10 @@ class HubCommand(click.Command):
         try:
             return super().parse_args(ctx, args)
         except click.UsageError as error:
-            if "extra argument" in error.message:
-                error.message += ": write a script behind --service, and a text in quotes."
-            raise
+            if "extra argument" not in error.message:
+                raise
+            hint = "write a script behind --service, and a text in quotes."
+            raise click.UsageError(f"{error.message}: {hint}", ctx) from None
 
 
 bus_options = with_options(

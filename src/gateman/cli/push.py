@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from ..errors import CommandError, PartialResult
+from ..errors import CommandError, PartialResult, processes
 from .bus import HubCommand, bus_options, with_hub
 
 if TYPE_CHECKING:
@@ -55,7 +55,7 @@ def push(
         try:
             count, note = await sending, ""
         except PartialResult as partial:
-            count, note = partial.value, f" at least: no answer from {', '.join(partial.missing)}"
+            count, note = partial.value, f" at least: no answer from {processes(partial.missing)}"
         if count or note:
             click.echo(f"sent to {count} {'client' if count == 1 else 'clients'}{note}")
         else:

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, TypeVar
 
 import click
 
-from ..errors import CommandError, PartialResult
+from ..errors import CommandError, PartialResult, processes
 from ..log import one_line
 from .bus import HubCommand, bus_options, with_hub
 
@@ -56,7 +56,7 @@ def who(*, uid: str | None, group: str | None, bus: str | None, service: str | N
 
     with_hub(bus, service, show)
     if missing:
-        raise CommandError(f"the result may be incomplete: no answer from {', '.join(missing)}")
+        raise CommandError(f"the result may be incomplete: no answer from {processes(missing)}")
 
 
 def _print(clients: Iterable[str]) -> None:

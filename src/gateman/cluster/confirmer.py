@@ -3,7 +3,7 @@
 from collections.abc import Awaitable, Callable, Collection
 
 from ..bus import Bus
-from ..errors import ConfirmTimeout
+from ..errors import ConfirmTimeout, processes
 from .channels import Channel
 from .confirmation import DONE, Confirmation, PendingCommand
 from .envelope import Envelope, Query
@@ -48,7 +48,7 @@ class Confirmer:
         if sent != [True]:
             raise ConfirmTimeout(f"the bus was away, and others were not told: {consequence}")
         if missing:
-            raise ConfirmTimeout(f"no answer from {', '.join(missing)}: {consequence}")
+            raise ConfirmTimeout(f"no answer from {processes(missing)}: {consequence}")
 
     async def _unanswered(self) -> Collection[NodeId]:
         _, missing = await self._query_client.ask_all(Query.COUNT_CLIENTS, "")
@@ -75,7 +75,7 @@ class Confirmer:
             missing = set(await self._unanswered()) - set(self._blocked())
             if missing:
                 raise ConfirmTimeout(
-                    f"no answer from {', '.join(missing)}: what is sent there to the"
+                    f"no answer from {processes(missing)}: what is sent there to the"
                     f" {topic.kind} {topic.name!r} may not arrive here yet"
                 )
 
