@@ -20,6 +20,7 @@ from gateman.errors import (
     HubError,
     LoadFailed,
     MasterEnded,
+    MasterSilent,
     NotRunning,
     PacketError,
     PartialResult,
@@ -41,6 +42,15 @@ EVERY_ERROR = [
     (CommandError("nothing listens: is it running?"), "nothing listens: is it running?"),
     (NotRunning("chat.py"), "chat.py is not running."),
     (MasterEnded(), "the master ended before it answered."),
+    (
+        MasterSilent(7, is_stopped=True),
+        "the master (pid 7) does not answer: it was stopped (SIGSTOP), and `kill -CONT 7` wakes"
+        " it.",
+    ),
+    (
+        MasterSilent(0),
+        "the master does not answer: it hangs, or the machine is too busy to run it.",
+    ),
     (LoadFailed("chat.py is not there"), "chat.py is not there."),
     (
         AlreadyRunning("chat.py", 7),

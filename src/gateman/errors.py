@@ -7,6 +7,7 @@ Every error of gateman: an error carries what its handler needs, and its answer.
     ├── CommandError           a command that cannot be carried out → exit code 1
     │   ├── NotRunning         → exit code 3
     │   ├── MasterEnded        the master ended before it answered
+    │   ├── MasterSilent       the master does not answer
     │   ├── LoadFailed         → exit code 4
     │   └── AlreadyRunning     → exit code 5
     ├── UsageMistake           the doctor was asked what makes no sense → exit code 2
@@ -144,6 +145,20 @@ class MasterEnded(CommandError):
 
     def __init__(self) -> None:
         super().__init__("the master ended before it answered")
+
+
+class MasterSilent(CommandError):
+    """The master runs and does not answer; ``pid`` is 0 when that is not known."""
+
+    def __init__(self, pid: int, *, is_stopped: bool = False) -> None:
+        which = f" (pid {pid})" if pid else ""
+        if is_stopped:
+            why = f"it was stopped (SIGSTOP), and `kill -CONT {pid}` wakes it"
+        else:
+            why = "it hangs, or the machine is too busy to run it"
+        super().__init__(f"the master{which} does not answer: {why}")
+        self.pid = pid
+        self.is_stopped = is_stopped
 
 
 class LoadFailed(CommandError):

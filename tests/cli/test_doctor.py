@@ -31,6 +31,42 @@ def test_a_healthy_service(service: Master, tmp_path: Path) -> None:
     assert seen.stdout.startswith(f"✓ ws://127.0.0.1:{service.port}/ is healthy")
 
 
+@pytest.mark.parametrize(
+    ("change", "mistake"),
+    [
+        ("\nx = = 1", "invalid syntax"),
+        ("\n1 / 0", "could not be loaded: ZeroDivisionError"),
+        ("\nWorker(cuont=3)", "did you mean 'count'"),
+    ],
+)
+def test_a_script_that_was_broken_while_the_service_runs(
+    service: Master, change: str, mistake: str
+) -> None:
+    """Clients come in; that it would not start again is a warning."""
+    before = service.path.read_text()
+    service.path.write_text(before.replace("Worker.run_all()", f"{change}\nWorker.run_all()"))
+    try:
+        seen = doctor(service.path.parent, "server.py", f"ws://127.0.0.1:{service.port}/", "--json")
+    finally:
+        service.path.write_text(before)
+    document = json.loads(seen.stdout)
+    (warning,) = (one for one in document["warnings"] if one["code"] == "SERVICE_INVALID")
+
+    assert seen.returncode == 0
+    assert document["verdict"]["state"] == "healthy"
+    assert mistake in warning["sentence"]
+
+
+def test_a_script_that_cannot_be_loaded(tmp_path: Path) -> None:
+    """It is the cause, and not the port where nothing listens for that reason."""
+    (tmp_path / "server.py").write_text("this is broken")
+    seen = doctor(tmp_path, "server.py", f"ws://127.0.0.1:{free_port()}/", "--json")
+
+    assert [one["code"] for one in json.loads(seen.stdout)["causes"]] == [
+        *("SERVICE_INVALID", "SERVICE_NOT_RUNNING")
+    ]
+
+
 def test_a_closed_port(tmp_path: Path) -> None:
     """The cause comes first, then its code, fix and clients."""
     url = f"ws://127.0.0.1:{free_port()}/"

@@ -3,20 +3,29 @@
 import json
 import os
 import selectors
+import signal
 import socket
 import subprocess
 import sys
 import threading
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from gateman.errors import CommandError, NotRunning
+from gateman.errors import CommandError, MasterSilent, NotRunning
 from gateman.master.control import ControlClient, ControlServer, connect_to_master
-from gateman.master.control_requests import GetStatus, Request, Stop, StopAnswer
+from gateman.master.control_requests import (
+    ControlAnswer,
+    GetStatus,
+    Reload,
+    Request,
+    StatusAnswer,
+    Stop,
+    StopAnswer,
+)
 from gateman.master.runtime_files import RuntimeFiles, candidates
 from gateman.master.script import Script
 from gateman.master.selector_loop import run_once
@@ -290,6 +299,30 @@ def test_a_conversation(tmp_path: Path, answer: dict[str, Any] | None, expected:
     assert request == Stop(graceful=True)
 
 
+def test_a_master_that_does_not_answer(answering: Answering) -> None:
+    with (
+        connect_to_master(answering.script, ENVIRONMENT) as conversing,
+        pytest.raises(MasterSilent) as silent,
+    ):
+        conversing.request(GetStatus(), StatusAnswer, 0.01)
+
+    assert str(silent.value) == str(MasterSilent(os.getpid()))
+
+
+def test_a_master_that_accepts_no_command_any_more(answering: Answering) -> None:
+    """The kernel's queue of its socket is full: another command would wait without end."""
+
+    def fill() -> None:
+        with ExitStack() as waiting:
+            for _ in range(10_000):
+                waiting.enter_context(connect_to_master(answering.script, ENVIRONMENT))
+
+    with pytest.raises(MasterSilent) as silent:
+        fill()
+
+    assert silent.value.pid == os.getpid()
+
+
 @pytest.mark.skipif(os.geteuid() != 0, reason="only root can become somebody else")
 def test_another_user_may_not_ask(answering: Answering, tmp_path: Path) -> None:
     """The system refuses the connection, and the command reports it."""
@@ -339,6 +372,27 @@ def test_a_real_master_continues(tmp_path: Path) -> None:
             ]
             * 3
         )
+        assert service.status()["ok"]
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="the state of a process is read from /proc")
+def test_a_real_master_that_was_stopped(tmp_path: Path) -> None:
+    """Also a request that takes its time tells so, and the master answers when it continues."""
+    with master(echo(), tmp_path) as service:
+        script, pid = Script.find(str(service.path)), service.status()["master"]["pid"]
+        os.kill(pid, signal.SIGSTOP)
+        try:
+            for request in (GetStatus(), Reload()):
+                with (
+                    pytest.raises(MasterSilent) as silent,
+                    connect_to_master(script, service.environment) as conversing,
+                ):
+                    conversing.request(request, ControlAnswer)
+
+                assert str(silent.value) == str(MasterSilent(pid, is_stopped=True))
+        finally:
+            os.kill(pid, signal.SIGCONT)
+
         assert service.status()["ok"]
 
 

@@ -93,7 +93,7 @@ class UnexpectedOwner(Exception):
 
 
 def dial(path: Path, users: Collection[int]) -> socket.socket:
-    """Connect to a socket of one of some users; raises OSError or UnexpectedOwner."""
+    """Connect to a socket of one of some users; raises OSError or UnexpectedOwner at once."""
     with _held(path) as (name, found):
         if not stat.S_ISSOCK(found.st_mode):
             raise FileNotFoundError(errno.ENOENT, "there is no socket", str(path))
@@ -101,7 +101,10 @@ def dial(path: Path, users: Collection[int]) -> socket.socket:
             raise UnexpectedOwner(path, found.st_uid)
         sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
         try:
+            # It is connected at once, or raises BlockingIOError if too many wait to be accepted.
+            sock.settimeout(0)
             sock.connect(name)
+            sock.settimeout(None)
             uid = peer_of(sock).uid
             # The file may have been moved here from elsewhere: the user of the listener counts.
             if uid is not None and uid not in users:

@@ -13,12 +13,11 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from ..doctor.target import DEFAULT_TIMEOUT, Settings
-from ..errors import UsageMistake
+from ..errors import ConfigError, LoadFailed, UsageMistake
 
 if TYPE_CHECKING:
     from ..config.base import BaseWorker
     from ..doctor.look import Inside
-    from ..master.script import Script
 
 _MAX_WIDTH = 100  # columns
 
@@ -142,12 +141,23 @@ def doctor(
         return
 
     # Imported here: a URL alone can do without.
+    from ..master.script import Script
     from .service import with_workers
 
-    def then(declared: "Sequence[BaseWorker]", found: "Script") -> None:
-        _look(ctx, url, settings, (declared, found), is_json=is_json, is_strict=is_strict)
+    has_loaded = False
 
-    with_workers(script or "", workers, then)
+    def then(declared: "Sequence[BaseWorker]", found: Script, mistake: str = "") -> None:
+        nonlocal has_loaded
+        has_loaded = True
+        _look(ctx, url, settings, (declared, found, mistake), is_json=is_json, is_strict=is_strict)
+
+    try:
+        with_workers(script or "", workers, then)
+    except (ConfigError, LoadFailed) as error:
+        if has_loaded or script is None:
+            raise
+        # The processes of a running service still have what the script was before.
+        then((), Script.find(script), str(error))
 
 
 def _is_host(word: str) -> bool:

@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from ..config.base import BaseWorker
     from ..master.script import Script
 
-    Inside = tuple[Sequence[BaseWorker], Script]
+    Inside = tuple[Sequence[BaseWorker], Script, str]  # and why it cannot be loaded
 
 Progress = Callable[[str], None]
 
@@ -60,7 +60,7 @@ async def look(
         await _look_inside(inside, target, settings, progress, within)
     if target is not None:
         await _look_outside(target, settings, progress, found)
-    name = url or str((inside or ("", ""))[1])
+    name = url or str((inside or ("", "", ""))[1])
     return conclude(
         name,
         merge(found.findings, within.findings),
@@ -76,8 +76,8 @@ async def _look_inside(
     # Imported here: the look at a URL alone takes a third of a second less without it.
     from .service import judgement, probes, rows
 
-    workers, script = inside
-    seen = await probes.look(workers, script, target, settings, progress)
+    workers, script, mistake = inside
+    seen = await probes.look(workers, script, target, settings, progress, mistake=mistake)
     found.add(judgement.judge(target, seen), rows.rows(seen))
 
 

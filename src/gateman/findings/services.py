@@ -25,7 +25,9 @@ SERVICE_INVALID = _service(
     code="SERVICE_INVALID",
     problem="the service would not start: {mistake}",
     fix="correct {script}; `gateman check {script}` tells whether it would start",
-    decided="What the script declares is checked as `gateman check` does.",
+    decided="The script is loaded, and what it declares is checked, as `gateman check` does. While"
+    " the service runs, it is a warning: its processes have what was declared before, and a reload"
+    " keeps them.",
 )
 SERVICE_NOT_RUNNING = _service(
     code="SERVICE_NOT_RUNNING",
@@ -40,6 +42,16 @@ SERVICE_UNREACHABLE = _service(
     problem="the running service could not be asked: {reason}",
     fix="run the doctor as the user who started the service",
     decided="The control socket belongs to another user, or an older version runs.",
+)
+MASTER_SILENT = _service(
+    code="MASTER_SILENT",
+    severity=Severity.WARNING,
+    problem="the master of {script} (pid {pid}) {how}: processes that end are not replaced, and no"
+    " command works",
+    fix="`kill -CONT {pid}` wakes a process that was stopped; if it was not, it hangs, or the"
+    " machine is too busy to run it",
+    decided="The control socket accepts the connection, and no answer comes in 1.5 seconds. The"
+    " system tells whether the process is stopped.",
 )
 SERVICE_CHANGED = _service(
     code="SERVICE_CHANGED",

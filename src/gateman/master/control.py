@@ -15,6 +15,7 @@ Wire format:
 
 import contextlib
 import os
+import select
 import selectors
 import socket
 import time
@@ -25,10 +26,12 @@ from typing import Any, TypeVar
 import msgspec
 
 from ..bus import unix_socket
-from ..errors import CommandError, MasterEnded, NotRunning
+from ..errors import CommandError, MasterEnded, MasterSilent, NotRunning
+from ..net.socket_files import peer_of
 from .channel import Lines, decode, line
-from .control_requests import ControlAnswer, Request, requests
-from .runtime_files import locate
+from .control_requests import ANSWERED_LATE, ControlAnswer, Request, requests
+from .process_state import is_stopped
+from .runtime_files import holder, locate
 from .script import Script
 
 T = TypeVar("T")
@@ -40,6 +43,11 @@ _MAX_CLIENTS = 32
 
 # From connecting until the request is complete.
 _REQUEST_TIMEOUT = 10.0  # seconds
+
+# A master answers within 100 ms, also on a busy machine within seconds.
+_ANSWER_TIMEOUT = 10.0  # seconds
+# Between two looks whether a master that does not answer was stopped.
+_STATE_INTERVAL = 1.0  # seconds
 
 # More than the connections of all processes of a large machine.
 _MAX_ANSWER_SIZE = 1 << 30  # bytes
@@ -181,26 +189,28 @@ def connect_to_master(
     """Connect to the master of a script; raise :class:`NotRunning` if it has none."""
     sock = _connect(script, os.environ if environment is None else environment)
     with sock, sock.makefile("rwb") as file:
-        yield ControlConnection(file)
+        yield ControlConnection(sock, file)
 
 
-def ask(script: Script, request: Request, kind: type[T]) -> T:
+def ask(script: Script, request: Request, kind: type[T], *, timeout: float = _ANSWER_TIMEOUT) -> T:
     """Send one request to the master of a script, and return the answer."""
     with connect_to_master(script) as master:
-        return master.request(request, kind)
+        return master.request(request, kind, timeout)
 
 
 class ControlConnection:
     """One request and its answer."""
 
-    def __init__(self, file: Any) -> None:
+    def __init__(self, sock: socket.socket, file: Any) -> None:
+        self._sock = sock
         self._file = file
 
-    def request(self, message: Request, kind: type[T]) -> T:
-        """Return the answer; raise :class:`CommandError` if the master refuses, or has ended."""
+    def request(self, message: Request, kind: type[T], timeout: float = _ANSWER_TIMEOUT) -> T:
+        """Return the answer; raise :class:`CommandError` if the master refuses, ended or hangs."""
         try:
             self._file.write(line(message))
             self._file.flush()
+            self._wait_for_answer(timeout, is_late=isinstance(message, ANSWERED_LATE))
             received = self._file.readline(_MAX_ANSWER_SIZE)
         except OSError:
             received = b""
@@ -216,6 +226,16 @@ class ControlConnection:
             ) from None
         raise CommandError(outcome.get("error", "the master refused").removesuffix("."))
 
+    def _wait_for_answer(self, timeout: float, *, is_late: bool) -> None:
+        poll = select.poll()
+        poll.register(self._sock, select.POLLIN)
+        deadline = time.monotonic() + timeout
+        while not poll.poll(min(timeout, _STATE_INTERVAL) * 1000):
+            pid = peer_of(self._sock).pid or 0
+            has_stopped = is_stopped(pid)
+            if has_stopped or (not is_late and time.monotonic() >= deadline):
+                raise MasterSilent(pid, is_stopped=has_stopped)
+
     def wait_for_end(self) -> None:
         with contextlib.suppress(OSError):
             while self._file.read(1):
@@ -230,6 +250,10 @@ def _connect(script: Script, environment: Mapping[str, str]) -> socket.socket:
             return unix_socket.dial(files.control, files.users)
         except PermissionError:
             refused = files.control
+        except BlockingIOError:
+            # Hundreds of commands wait for a master that accepts none.
+            pid = holder(files) or 0
+            raise MasterSilent(pid, is_stopped=is_stopped(pid)) from None
         except unix_socket.UnexpectedOwner as error:
             foreign = error
         except OSError:

@@ -63,6 +63,9 @@ Request = (
     GetStatus | ListConnections | Stop | Reload | GetBus | HangUp | GetArrivals | RenewCertificates
 )
 
+ANSWERED_LATE = Reload | RenewCertificates
+"""The others are answered at once."""
+
 requests: msgspec.json.Decoder[Request] = msgspec.json.Decoder(Request)
 
 

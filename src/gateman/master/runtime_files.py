@@ -155,15 +155,15 @@ class RuntimeFiles:
         # The other master may be a unit's or have another environment. Of two masters that start at
         # once, at least one sees the other, as both have locked their files by now.
         for other in _all_locations(script, environment, units):
-            holder = None if other.pid == runtime_files.files.pid else _holder(other)
-            if holder is not None:
+            pid = None if other.pid == runtime_files.files.pid else holder(other)
+            if pid is not None:
                 runtime_files.release()
-                raise AlreadyRunning(str(script), holder)
+                raise AlreadyRunning(str(script), pid)
         if not runtime_files.is_takeover:
-            holder = _holder_of_removed_file(runtime_files.files)
-            if holder is not None:
+            pid = _holder_of_removed_file(runtime_files.files)
+            if pid is not None:
                 runtime_files.release()
-                raise AlreadyRunning(str(script), holder)
+                raise AlreadyRunning(str(script), pid)
         return runtime_files
 
     def fileno(self) -> int:
@@ -276,7 +276,7 @@ def _write_pid(fd: int) -> None:
     os.pwrite(fd, f"{os.getpid()}\n".encode(), 0)
 
 
-def _holder(files: RuntimePaths) -> int | None:
+def holder(files: RuntimePaths) -> int | None:
     """Return the pid of the master that locks the files, 0 if unknown; ``None`` if not locked."""
     if not files.is_safe:
         return None

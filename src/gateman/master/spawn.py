@@ -13,6 +13,7 @@ from pathlib import Path
 from .assignment import Assignment
 from .channel import FromMaster, FromProcess, Lines, Report, from_process, line, read
 from .events import SlotId
+from .process_state import is_stopped
 from .script import interpreter_options
 
 _CHILD_MAIN = Path(__file__).with_name("child_main.py")
@@ -110,13 +111,7 @@ class ChildProcess:
 
     @property
     def is_stopped(self) -> bool:
-        """Whether SIGSTOP or a debugger has stopped it; known on Linux only."""
-        try:
-            stat = Path(f"/proc/{self.pid}/stat").read_text()
-        except OSError:
-            return False
-        # proc(5): the state follows the name, which is in parentheses and may contain some.
-        return stat.rpartition(") ")[2][:1] in {"T", "t"}
+        return is_stopped(self.pid)
 
     def close(self) -> None:
         self.channel.close()

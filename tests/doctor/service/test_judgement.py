@@ -5,6 +5,7 @@ from typing import Any
 import pytest
 
 from gateman.doctor.service.observations import BusSeen, ListenerSeen, ServiceSeen
+from gateman.errors import MasterSilent
 from gateman.findings import ALL_CLIENTS, Severity, services
 
 from .seen import (
@@ -50,11 +51,47 @@ def test_a_healthy_service_has_no_findings(seen: ServiceSeen, url: str | None) -
 
 
 def test_what_would_not_start() -> None:
-    seen = healthy(mistake="no worker is declared", workers=(), handshake=None, proxies=())
+    seen = healthy(mistake="no worker is declared", workers=(), status=None, proxies=())
 
     assert found(seen, None) == [
-        services.SERVICE_INVALID.found(mistake="no worker is declared", script="server.py")
+        services.SERVICE_INVALID.found(mistake="no worker is declared", script="server.py"),
+        services.SERVICE_NOT_RUNNING.found(script="server.py", severity=Severity.NOTE),
     ]
+
+
+def test_what_would_not_start_again() -> None:
+    """The processes that run have what was declared before; where they listen is not judged."""
+    seen = healthy(mistake="server.py:7: invalid syntax", workers=())
+
+    assert found(seen) == [
+        services.SERVICE_INVALID.found(
+            mistake="server.py:7: invalid syntax", script="server.py", severity=Severity.WARNING
+        )
+    ]
+
+
+@pytest.mark.parametrize("url", [URL, DIRECT, "ws://example.com:9999/"])
+def test_what_would_not_start_is_the_cause(url: str) -> None:
+    """Where it would listen is not known, and nothing is said about it."""
+    seen = healthy(mistake="no certificate", workers=(), status=None, handshake=None)
+
+    assert found(seen, url) == [
+        services.SERVICE_INVALID.found(mistake="no certificate", script="server.py"),
+        services.SERVICE_NOT_RUNNING.found(script="server.py"),
+    ]
+
+
+@pytest.mark.parametrize(
+    ("silent", "how"),
+    [
+        (MasterSilent(6, is_stopped=True), "is stopped"),
+        (MasterSilent(6), "does not answer"),
+    ],
+)
+def test_a_master_that_does_not_answer(silent: MasterSilent, how: str) -> None:
+    seen = healthy(status=None, silent_master=silent, problem=str(silent), handshake=None)
+
+    assert found(seen) == [services.MASTER_SILENT.found(script="server.py", pid=6, how=how)]
 
 
 def test_a_service_that_is_not_running() -> None:

@@ -24,7 +24,7 @@ def judge(target: Target, seen: ServiceSeen, others: Sequence[Finding]) -> Itera
     if handshake.status == 101:
         yield services.ANOTHER_SERVICE_ANSWERS.found(
             url=target.url,
-            listens=", ".join(one.address for one in seen.workers),
+            listens=seen.listens,
             addresses=", ".join(seen.addresses) or target.host,
             # Elsewhere, it may be another machine of the same service.
             severity=None if seen.own_addresses else Severity.WARNING,
@@ -43,7 +43,7 @@ def _not_arrived(target: Target, seen: ServiceSeen, handshake: ArrivalsSeen) -> 
         return services.PORT_OF_ANOTHER.found(
             port=target.port,
             owner=owners[0],
-            listens=", ".join(one.address for one in seen.workers),
+            listens=seen.listens,
             evidence=handshake.answer,
         )
     return services.HANDSHAKE_NOT_ARRIVED.found(

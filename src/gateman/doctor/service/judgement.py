@@ -82,8 +82,18 @@ _ONCE = codes(
 
 def _service(target: Target | None, seen: ServiceSeen) -> Iterator[Finding]:
     if seen.mistake:
-        yield services.SERVICE_INVALID.found(mistake=seen.mistake, script=seen.script)
-    if seen.problem:
+        yield services.SERVICE_INVALID.found(
+            mistake=seen.mistake,
+            script=seen.script,
+            severity=Severity.WARNING if seen.is_running else None,
+        )
+    if seen.silent_master is not None:
+        yield services.MASTER_SILENT.found(
+            script=seen.script,
+            pid=seen.silent_master.pid,
+            how="is stopped" if seen.silent_master.is_stopped else "does not answer",
+        )
+    elif seen.problem:
         yield services.SERVICE_UNREACHABLE.found(reason=seen.problem)
     elif seen.status is None:
         owners = _foreign_owners(seen)
@@ -270,9 +280,8 @@ def _addresses(target: Target, seen: ServiceSeen) -> Iterator[Finding]:
             return
     listening = seen.listening(target.port)
     if not workers:
-        if seen.listeners is not None and not listening:
-            listens = ", ".join(one.address for one in seen.workers)
-            yield services.LISTENS_ELSEWHERE.found(port=target.port, listens=listens)
+        if seen.workers and seen.listeners is not None and not listening:
+            yield services.LISTENS_ELSEWHERE.found(port=target.port, listens=seen.listens)
         return
     hosts = {one.address for one in listening} or {one.listen.host for one in workers}
     listens = ", ".join(sorted(hosts))

@@ -4,6 +4,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from ipaddress import IPv6Address, ip_address
 
+from ...errors import MasterSilent
 from ...findings import Finding, Severity, Software
 from ...http.client_address import TrustedProxies
 from ...listen import ListenAddress
@@ -139,6 +140,7 @@ class ServiceSeen:
     # Processes that did not answer, each time they were asked.
     busy_pids: frozenset[int] = frozenset()
     problem: str = ""  # why a running service could not be asked; else empty
+    silent_master: MasterSilent | None = None
     # The listening sockets of the ports that matter; None if they are not known.
     listeners: tuple[ListenerSeen, ...] | None = None
     addresses: tuple[str, ...] = ()  # those that the URL's name has
@@ -159,6 +161,20 @@ class ServiceSeen:
     def route(self) -> ProxyRoute | None:
         """What the proxy of the URL's port does with it."""
         return next((one.route for one in self.proxies if one.route is not None), None)
+
+    @property
+    def listens(self) -> str:
+        """Where it is declared to listen, or where it does."""
+        if self.workers or self.status is None:
+            found = [one.address for one in self.workers]
+        else:
+            listen = [one["listen"] for one in self.status["workers"]]
+            found = [one.rpartition("://")[2] for one in listen if one != "-"]
+        return " and ".join(found) or "no address"
+
+    @property
+    def is_running(self) -> bool:
+        return self.status is not None or bool(self.problem) or self.silent_master is not None
 
     @property
     def software(self) -> Software | None:

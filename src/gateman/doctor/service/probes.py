@@ -11,7 +11,7 @@ from typing import TypeVar
 from ...bus.nats_url import NatsUrl
 from ...config.base import BaseWorker
 from ...config.worker import Worker
-from ...errors import CommandError, ConfigError, NotRunning
+from ...errors import CommandError, ConfigError, MasterSilent, NotRunning
 from ...findings import Finding
 from ...listen import ListenAddress
 from ...master import control
@@ -28,7 +28,7 @@ from .observations import ArrivalsSeen, BusSeen, ProxySeen, RightsSeen, ServiceS
 
 T = TypeVar("T")
 
-_STATUS_TIMEOUT = 2.0  # seconds
+_STATUS_TIMEOUT = 1.5  # seconds
 _NAME_TIMEOUT = 2.0  # seconds
 # Of the time for all probes.
 _FILES_SHARE = 0.4
@@ -51,17 +51,25 @@ async def look(
     target: Target | None,
     settings: Settings,
     progress: Callable[[str], None],
+    *,
+    mistake: str = "",
 ) -> ServiceSeen:
-    """Look at the service that a script declares, and with a target at the way from there to it."""
+    """
+    Look at the service that a script declares, and with a target at the way from there to it.
+
+    Args:
+        mistake: Why the script cannot be loaded; else empty.
+    """
     begun_at, now = time.monotonic(), time.time()
     progress(f"{script}: what it declares")
-    mistake, planned = "", []
-    try:
-        planned = plan(workers, now=now)
-    except ConfigError as error:
-        mistake = str(error)
+    planned: Sequence[WorkerPlan] = ()
+    if not mistake:
+        try:
+            planned = plan(workers, now=now)
+        except ConfigError as error:
+            mistake = str(error)
     progress(f"{script}: whether it runs")
-    status, busy, problem = await _status(script)
+    status, busy, unasked = await _status(script)
     seen_workers = _workers(planned, status, settings, now)
     addresses = await _addresses(target, settings)
     own = tuple(one for one in addresses if is_own_address(one))
@@ -87,11 +95,12 @@ async def look(
             handshake = await arrival.look(script, target, settings, addresses)
     return ServiceSeen(
         script=str(script),
-        mistake=mistake,
+        mistake=mistake.rstrip(".?"),
         workers=seen_workers,
         status=status,
         busy_pids=busy,
-        problem=problem,
+        problem="" if unasked is None else str(unasked).rstrip("."),
+        silent_master=unasked if isinstance(unasked, MasterSilent) else None,
         listeners=listeners,
         addresses=addresses,
         own_addresses=own,
@@ -148,21 +157,24 @@ async def _or_none(function: Callable[[], T | None], timeout: float) -> T | None
         return None
 
 
-async def _status(script: Script) -> tuple[StatusAnswer | None, frozenset[int], str]:
-    """Ask for the status, and again while processes do not answer."""
+async def _status(
+    script: Script,
+) -> tuple[StatusAnswer | None, frozenset[int], CommandError | None]:
+    """Ask for the status, and again while processes do not answer; or tell why that fails."""
     busy: frozenset[int] | None = None
     status: StatusAnswer | None = None
     for count in range(_STATUS_COUNT):
         try:
             status = answer = await in_background(
-                lambda: control.ask(script, GetStatus(), StatusAnswer), _STATUS_TIMEOUT
+                lambda: control.ask(script, GetStatus(), StatusAnswer, timeout=_STATUS_TIMEOUT),
+                2 * _STATUS_TIMEOUT,
             )
         except NotRunning as error:
-            return None, frozenset(), "" if "belongs to another" not in str(error) else str(error)
+            return None, frozenset(), error if "belongs to another" in str(error) else None
         except CommandError as error:
-            return None, frozenset(), str(error)
+            return None, frozenset(), error
         except TimeoutError:
-            return None, frozenset(), "its master does not answer"
+            return None, frozenset(), MasterSilent(0)
         now_busy = frozenset(
             one["pid"]
             for slot in answer["slots"]
@@ -173,7 +185,7 @@ async def _status(script: Script) -> tuple[StatusAnswer | None, frozenset[int], 
         if not busy or count == _STATUS_COUNT - 1:
             break
         await asyncio.sleep(_STATUS_INTERVAL)
-    return status, busy or frozenset(), ""
+    return status, busy or frozenset(), None
 
 
 def _is_blocked(status: StatusAnswer, busy: frozenset[int]) -> bool:

@@ -68,7 +68,7 @@ def _judge_route(target: Target, seen: ServiceSeen, route: ProxyRoute) -> Iterat
             path=path,
             block=route.block,
             answer=route.answer,
-            listens=_listens(seen),
+            listens=seen.listens,
             **at,
         )
     elif route.action is Action.REDIRECTS:
@@ -101,12 +101,12 @@ def _judge_passing(
     name, software = route.software.value, route.software
     evidence = f"{route.block}, at {route.where}"
     if worker is None:
-        if route.upstreams and all(_is_here(one, seen) for one in route.upstreams):
+        if route.upstreams and seen.workers and all(_is_here(one, seen) for one in route.upstreams):
             yield services.PROXY_LEADS_ELSEWHERE.found(
                 software=software,
                 path=path,
                 upstreams=" and ".join(dict.fromkeys(map(str, route.upstreams))),
-                listens=_listens(seen),
+                listens=seen.listens,
                 evidence=evidence,
                 **at,
             )
@@ -182,10 +182,6 @@ def _judge_fields(
         yield services.HOST_REPLACED.found(software=route.software, **at)
     if not route.client_fields and not upstream.sends_proxy:
         yield services.CLIENT_ADDRESS_UNKNOWN.found(software=route.software, **at)
-
-
-def _listens(seen: ServiceSeen) -> str:
-    return " and ".join(one.address for one in seen.workers) or "no address"
 
 
 def is_refuted_by_101(finding: Finding) -> bool:
