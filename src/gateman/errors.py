@@ -422,14 +422,21 @@ class TokenError(GatemanError):
 
     Args:
         problem: Why, for the log and not for the client.
+        kind: What the log counts together: of a peer's choice are few. By default, the problem.
         is_expired: Whether the SDK may get another one.
         is_temporary: Whether it cannot be verified now, and perhaps later.
     """
 
     def __init__(
-        self, problem: str, *, is_expired: bool = False, is_temporary: bool = False
+        self,
+        problem: str,
+        *,
+        kind: str = "",
+        is_expired: bool = False,
+        is_temporary: bool = False,
     ) -> None:
         super().__init__(problem)
+        self.kind = kind or problem
         self.is_expired = is_expired
         self.is_temporary = is_temporary
 

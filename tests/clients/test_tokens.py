@@ -143,10 +143,22 @@ def test_expired_tokens(end: dict[str, float]) -> None:
     assert caught.value.is_expired
 
 
+MILLISECONDS = (
+    "its {} is after the year 9999: it has to be in seconds since 1970, and not in milliseconds"
+)
+
+
 @pytest.mark.parametrize(
     ("claims", "problem"),
     [
-        ({"nbf": NOW + 1}, "it is not valid yet"),
+        (
+            {"nbf": NOW + 31},
+            "it is not valid for 31 s: do the clocks of this machine and of the service that"
+            " issues tokens agree?",
+        ),
+        ({"exp": NOW * 1000}, MILLISECONDS.format("exp")),
+        ({"nbf": NOW * 1000}, MILLISECONDS.format("nbf")),
+        ({"exp": NOW + 9, "expire_at": NOW * 1000}, MILLISECONDS.format("expire_at")),
         ({"iss": "other", "aud": "chat"}, "it is of another issuer"),
         ({"iss": "us"}, "it is for another audience"),
         ({"iss": "us", "aud": ["a", "b"]}, "it is for another audience"),
@@ -160,6 +172,13 @@ def test_claims_that_are_not_valid(claims: Any, problem: str) -> None:
 
     assert problem_of(strict, token(SECRET, claims, algorithm="HS256")) == problem
     strict.connection(token(SECRET, {"iss": "us", "aud": ["x", "chat"]}, algorithm="HS256"), NOW)
+
+
+def test_the_clock_of_another_machine_may_be_a_little_ahead() -> None:
+    """An SDK whose token is not valid does not come back."""
+    early = token(SECRET, {"sub": "ann", "nbf": NOW + 30}, algorithm="HS256")
+
+    assert verifier().connection(early, NOW).user == "ann"
 
 
 KEYS: list[tuple[Any, str]] = [

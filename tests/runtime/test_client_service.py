@@ -2,13 +2,17 @@
 
 from typing import Any
 
+import pytest
+
 from gateman import Connection
 from tests.support.client_talk import service
 from tests.support.loop import on_loop
 
 
 @on_loop
-async def test_the_ends_of_connections_are_of_the_protocol() -> None:
+async def test_the_ends_of_connections_are_of_the_protocol(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
     """A drain and a stop are ends after which SDKs come back; a wrong frame is none."""
 
     def on_rpc(connection: Connection, _method: str, data: Any) -> None:
@@ -26,3 +30,7 @@ async def test_the_ends_of_connections_are_of_the_protocol() -> None:
         bob = await client()
         await bob.send(connect={})
         assert await bob.closed() == (3501, "bad request")
+    assert caplog.messages[-1].endswith(
+        " is closed with 3501: it sent what is not a command of the client protocol; clients"
+        " without an SDK need a worker without client_protocol"
+    )

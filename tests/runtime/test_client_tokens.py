@@ -178,11 +178,13 @@ async def test_the_operator_is_told_why_a_token_is_not_valid(
     """An expired one is usual, and says nothing about the service."""
     tokens = ClientTokens(Tokens(secret="0" * 32), 8192)
 
-    for claims, key in (({"exp": 1}, b"0" * 32), ({}, b"1" * 32)):
+    # Twice, of which the second time is counted only; one mistake does not hide another.
+    for claims, key in (({"exp": 1}, b"0" * 32), ({}, b"1" * 32), ({"sub": 1}, b"0" * 32)) * 2:
         with pytest.raises(TokenError):
             await tokens.connection(token(key, claims, algorithm="HS256"))
     assert [record.getMessage() for record in caplog.records] == [
-        "a client's token is not valid: Signature verification failed"
+        "a client's token is not valid: Signature verification failed",
+        "a client's token is not valid: Expected `str`, got `int` - at `$.sub`",
     ]
 
 

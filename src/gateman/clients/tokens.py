@@ -23,6 +23,12 @@ ALGORITHMS = (*_HMAC_SIZES, *_RSA, *_OF_CURVES.values(), "EdDSA")
 
 _MIN_RSA_SIZE = 2048  # bits; RFC 7518, 3.3
 
+# RFC 7519, 4.1.5: "usually no more than a few minutes". A token is often used in the second in
+# which another machine has issued it.
+_LEEWAY = 30.0  # seconds
+
+_MAX_TIME = 253_402_300_799  # seconds since 1970: the end of the year 9999
+
 # Providers have 2 to 5.
 _MAX_KEYS = 64
 
@@ -229,7 +235,7 @@ class Verifier:
         try:
             header: dict[str, Any] = self._signatures.get_unverified_header(token)
         except (library.PyJWTError, ValueError) as error:
-            raise TokenError(str(error)) from None
+            raise TokenError(str(error), kind=type(error).__name__) from None
         return header
 
     def _claims(self, token: str, now: float) -> _Claims:
@@ -242,9 +248,20 @@ class Verifier:
             payload = self._signatures.decode(token, key.value, algorithms=key.algorithms)
             claims = _decode_claims(payload)
         except (library.PyJWTError, msgspec.MsgspecError, ValueError, RecursionError) as error:
-            raise TokenError(str(error)) from None
-        if claims.nbf is not None and now < claims.nbf:
-            raise TokenError("it is not valid yet")
+            raise TokenError(str(error), kind=type(error).__name__) from None
+        for name in ("exp", "nbf", "expire_at"):
+            if (getattr(claims, name) or 0) > _MAX_TIME:
+                # Otherwise a token of a day would be valid for thousands of years.
+                raise TokenError(
+                    f"its {name} is after the year 9999: it has to be in seconds since 1970, and"
+                    " not in milliseconds"
+                )
+        if claims.nbf is not None and now < claims.nbf - _LEEWAY:
+            raise TokenError(
+                f"it is not valid for {claims.nbf - now:.0f} s: do the clocks of this machine and"
+                " of the service that issues tokens agree?",
+                kind="nbf",
+            )
         if self._tokens.issuer is not None and claims.iss != self._tokens.issuer:
             raise TokenError("it is of another issuer")
         audience = [claims.aud] if isinstance(claims.aud, str) else claims.aud

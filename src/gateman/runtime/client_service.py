@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 from msgspec.structs import replace
 
 from ..clients.channel import ChannelRules
-from ..clients.codes import sdk_close
+from ..clients.codes import DisconnectCode, sdk_close
 from ..clients.limits import ClientLimits
 from ..clients.session import Action, Ask, ClientSession, Close, Send, Unsubscribed
 from ..cluster.membership import ConnectionMembership
@@ -225,6 +225,14 @@ class ClientService(WorkerService):
                     assert self._subscriptions is not None
                     self._subscriptions.ended(client, action)
                 case Close(code, reason):
+                    if code == DisconnectCode.BAD_REQUEST:
+                        self._rate_limited.warning(
+                            "bad request",
+                            f"{self}: {client.connection} is closed with {code}: it sent what is"
+                            " not a command of the client protocol; clients without an SDK need a"
+                            " worker without client_protocol",
+                            self._loop.time(),
+                        )
                     client.connection.close(code, reason)
         if actions:
             self._set_timer(client)

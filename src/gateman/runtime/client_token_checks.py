@@ -36,7 +36,7 @@ class TokenChecks:
             return _refusal(error, _INVALID)
         problem = _problem_of_names(claims)
         if problem:
-            self._tokens.log_problem(problem)
+            self._tokens.log_problem(problem, "names")
             return _INVALID
         return claims
 
@@ -45,7 +45,10 @@ class TokenChecks:
         claims = await self.connection(token)
         if not isinstance(claims, ConnectionClaims):
             return claims
-        return self.allow(claims.expires_at, b"") if claims.user == client.uid else _INVALID
+        if claims.user != client.uid:
+            self._tokens.log_problem("it is for another user than the connection's", "user")
+            return _INVALID
+        return self.allow(claims.expires_at, b"")
 
     async def subscription(self, client: Client, channel: str, token: str) -> Allow | Refusal:
         """Verify the token of a subscribe or sub_refresh command."""

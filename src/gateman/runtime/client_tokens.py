@@ -71,13 +71,13 @@ class ClientTokens:
             yield
         except TokenError as error:
             if not error.is_expired:
-                self.log_problem(str(error))
+                self.log_problem(str(error), error.kind)
             raise
 
-    def log_problem(self, problem: str) -> None:
-        """Say why a token is not valid; as often as a log should."""
+    def log_problem(self, problem: str, kind: str) -> None:
+        """Say why a token is not valid; each kind as often as a log should."""
         self._rate_limited.warning(
-            "invalid token",
+            kind,
             f"a client's token is not valid: {problem[:_MAX_PROBLEM_LENGTH]}",
             time.monotonic(),
         )
