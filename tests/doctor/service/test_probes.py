@@ -115,11 +115,15 @@ def folder() -> Iterator[Path]:
 
 
 @contextmanager
-def nginx(upstream: str, lines: str = UPGRADE, edit: tuple[str, str] = ("", "")) -> Iterator[str]:
+def nginx(
+    upstream: str, lines: str = UPGRADE, edit: tuple[str, str] = ("", ""), user: str = "www-data"
+) -> Iterator[str]:
     port = free_port()
     text = NGINX.format(port=port, upstream=upstream, lines=lines).replace(*edit)
     with folder() as made:
         command = proxies.nginx_command(made, text)
+        main = made / "nginx.conf"
+        main.write_text(main.read_text().replace("www-data", user))
         with proxies.running(command, port=port, log=made / "error.log"):
             yield f"ws://localhost:{port}/wss?token=secret"
 
@@ -333,7 +337,9 @@ def test_a_unix_socket_that_the_proxy_may_not_open() -> None:
         path = made / "w.sock"
         script = echo(f"websocket+unix://{path}", "count=1")
         declared = Worker(f"websocket+unix://{path}", name="chat")
-        with master(script, made) as service, nginx(f"unix:{path}:") as url:
+        # The user of another nginx, which is found first, is not that of this one.
+        other = nginx("http://127.0.0.1:9", user="daemon")
+        with master(script, made) as service, other, nginx(f"unix:{path}:") as url:
             path.chmod(0o600)
             denied = look(service, url, declared)
             path.chmod(0o666)

@@ -66,11 +66,11 @@ def look(
     found = []
     for software, pids in running.items():
         # Those that have the port come first.
-        masters = sorted(_masters(pids), key=lambda pid: f"(pid {pid})" not in owned)
-        for pid in masters[:_MAX_PROXIES]:
+        masters = sorted(_masters(pids).items(), key=lambda one: f"(pid {one[0]})" not in owned)
+        for pid, children in masters[:_MAX_PROXIES]:
             command = system.command(pid)
             files = [system.folder(pid) / one for one in _main_files(software, command)]
-            seen = _read(software, target, files, command, now, user=_user(pids))
+            seen = _read(software, target, files, command, now, user=_user([pid, *children]))
             if seen.route is not None or (seen.problem and software in known):
                 found.append(seen)
             if seen.route is not None:
@@ -79,10 +79,14 @@ def look(
     return tuple(with_route[:1] or found)
 
 
-def _masters(pids: Sequence[int]) -> list[int]:
-    """Leave out processes whose parent is one of them."""
+def _masters(pids: Sequence[int]) -> dict[int, list[int]]:
+    """Return the processes whose parent is none of these, with their children."""
     parents = {pid: _parent(pid) for pid in pids}
-    return [pid for pid in pids if parents[pid] not in parents]
+    return {
+        pid: [child for child in pids if parents[child] == pid]
+        for pid in pids
+        if parents[pid] not in parents
+    }
 
 
 def _parent(pid: int) -> int:
