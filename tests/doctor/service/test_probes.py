@@ -338,7 +338,7 @@ def test_a_unix_socket_that_the_proxy_may_not_open() -> None:
         script = echo(f"websocket+unix://{path}", "count=1")
         declared = Worker(f"websocket+unix://{path}", name="chat")
         # The user of another nginx, which is found first, is not that of this one.
-        other = nginx("http://127.0.0.1:9", user="daemon")
+        other = nginx("127.0.0.1:9", user="daemon")
         with master(script, made) as service, other, nginx(f"unix:{path}:") as url:
             path.chmod(0o600)
             denied = look(service, url, declared)
