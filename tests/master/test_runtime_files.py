@@ -1,6 +1,7 @@
 """Where a master's files are, and which process is the master."""
 
 import os
+import resource
 import shutil
 import socket
 import stat
@@ -174,6 +175,19 @@ def test_no_folder_at_all(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> No
     monkeypatch.setattr("tempfile.tempdir", str(tmp_path / "none" / "such"))
     with pytest.raises(ConfigError, match="set RUNTIME_DIRECTORY to a writable folder"):
         RuntimeFiles.acquire(Path("/proc/none/server.py"), {})
+
+
+def test_a_folder_where_nothing_can_be_written(tmp_path: Path) -> None:
+    """As on a full disk: no file stays behind, and the error says why."""
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (0, before[1]))
+    try:
+        with pytest.raises(ConfigError, match=r"is writable \(.*: file too large\)"):
+            RuntimeFiles.acquire(tmp_path / "server.py", {})
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
+
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_a_folder_for_everybody_has_to_be_ours(

@@ -210,6 +210,7 @@ class RuntimeFiles:
 
 def _lock_pid_file(script: Path, environment: Mapping[str, str]) -> tuple[RuntimePaths, int, bool]:
     """Return the files, the pid file's descriptor, and whether it is that of a killed master."""
+    reason = ""
     for files in candidates(script, environment):
         fd = _open_pid_file(files)
         if fd is None:
@@ -223,12 +224,17 @@ def _lock_pid_file(script: Path, environment: Mapping[str, str]) -> tuple[Runtim
             raise AlreadyRunning(str(script), owner) from None
         # With the lock, sockets are those of a killed master; other files stay.
         if all(map(_remove_socket, (files.control, files.bus))):
-            _write_pid(fd)
-            return files, fd, is_takeover
+            try:
+                _write_pid(fd)
+            except OSError as error:
+                # Such as a full disk, or a user's quota.
+                reason = f" ({files.folder}: {(error.strerror or str(error)).lower()})"
+            else:
+                return files, fd, is_takeover
         files.pid.unlink(missing_ok=True)
         os.close(fd)
     raise ConfigError(
-        f"no folder for the pid file and the control socket of {script} is writable",
+        f"no folder for the pid file and the control socket of {script} is writable{reason}",
         "set RUNTIME_DIRECTORY to a writable folder",
     )
 
