@@ -185,6 +185,14 @@ BROKEN = {
 }
 
 
+def test_the_command_says_what_needs_a_restart(tmp_path: Path) -> None:
+    with master(echo(), tmp_path) as service:
+        service.path.write_text(echo(options="count=2"))
+        done = service.gateman("reload")
+
+    assert (done.returncode, done.stdout) == (0, "reloaded\nchat: count=2 needs a `restart`\n")
+
+
 @pytest.fixture(params=[plain, protected], ids=["ws", "wss"], scope="module")
 def old_version(
     request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory

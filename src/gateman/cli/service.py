@@ -14,7 +14,7 @@ from msgspec.structs import replace
 from ..config import environment
 from ..config.base import BaseWorker
 from ..errors import CommandError, NotRunning
-from ..log import FORMAT_VARIABLE, FORMATS, QUIET_VARIABLE
+from ..log import FORMAT_VARIABLE, FORMATS, QUIET_VARIABLE, one_line
 from ..master import control, control_requests
 from ..master.daemon import Daemon
 from ..master.plan import plan
@@ -199,8 +199,8 @@ def reload(script: str, *, is_gentle: bool, is_all: bool) -> None:
     reloadable=False, keep their processes without --all.
     """
     request = control_requests.Reload(is_gentle, is_all)
-    control.ask(Script.find(script), request, control_requests.ControlAnswer)
-    click.echo("reloaded")
+    answer = control.ask(Script.find(script), request, control_requests.ReloadAnswer)
+    click.echo("\n".join(["reloaded", *map(one_line, answer.get("notes", ()))]))
 
 
 @click.command()

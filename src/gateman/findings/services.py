@@ -59,7 +59,8 @@ SERVICE_CHANGED = _service(
     problem="{script} declares the addresses {declared}, and the running service listens on"
     " {running}",
     fix="gateman restart {script}: a reload does not change addresses",
-    decided="The status of the running service against what the script declares now.",
+    decided="The status of the running service against what the script declares now. It is a cause"
+    " if the URL leads to an address that is declared and not in use yet.",
 )
 SERVICE_CRASHES = _service(
     code="SERVICE_CRASHES",

@@ -83,6 +83,10 @@ class StopAnswer(ControlAnswer):
     pid: int
 
 
+class ReloadAnswer(ControlAnswer):
+    notes: NotRequired[list[str]]  # what was declared and needs a `restart`
+
+
 class BusAnswer(ControlAnswer):
     bus: str | dict[str, Any] | None  # a URL, or a mapping with a ``url`` and options
 

@@ -231,6 +231,7 @@ class Reloaded(Struct, frozen=True):
     """A reload is complete; ``problem`` is empty, or says why it failed."""
 
     problem: str = ""
+    notes: tuple[str, ...] = ()  # what was declared and is not in effect
 
 
 class Exit(Struct, frozen=True):

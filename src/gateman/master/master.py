@@ -192,8 +192,8 @@ class Master:
                 logger.log(getattr(logging, level.upper()), "%s", text)
             case events.Serving():
                 self._all_serving()
-            case events.Reloaded(problem):
-                self._reload_finished(problem)
+            case events.Reloaded(problem, notes):
+                self._reload_finished(problem, notes)
             case events.Exit(code):
                 self._exit_code = code
             case _:
@@ -245,7 +245,7 @@ class Master:
         if self._on_serving is not None:
             self._on_serving()
 
-    def _reload_finished(self, problem: str) -> None:
+    def _reload_finished(self, problem: str, notes: Sequence[str]) -> None:
         if not self._supervisor.is_reloading:
             self._notifier.ready()
             if self._orders is not None:
@@ -253,7 +253,7 @@ class Master:
         if self._metrics is not None:
             self._metrics.reloaded(problem)
         for client in self._reload_clients:
-            client.answer(**({"error": problem} if problem else {}))
+            client.answer(**({"error": problem} if problem else {"notes": list(notes)}))
         self._reload_clients, self._next_reload_clients = self._next_reload_clients, []
 
     def _spawn(self, slot_id: SlotId) -> SupervisorEvent:

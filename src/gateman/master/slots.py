@@ -157,6 +157,7 @@ class Reload:
         self.slot: Slot | None = None
         self.draining_pid: int | None = None
         self.next_request: ReloadRequested | None = None
+        self.notes: list[str] = []  # what a reload does not change
 
     def request_next(self, request: ReloadRequested) -> None:
         """Remember one reload that follows, which does what all that ask for it want."""

@@ -215,7 +215,10 @@ class Supervisor:
     def _adopt_policy(self, slot_id: SlotId, policy: Policy) -> None:
         old = self._policies[slot_id.worker]
         if policy.count != old.count and slot_id.number == 0:
-            self._log("warning", f"{old.name}: count={policy.count} needs a `restart`")
+            note = f"{old.name}: count={policy.count} needs a `restart`"
+            self._log("warning", note)
+            if self._reload is not None:
+                self._reload.notes.append(note)
         self._policies[slot_id.worker] = replace(policy, count=old.count, is_shared=old.is_shared)
 
     def _check_all_served(self) -> None:
@@ -497,7 +500,7 @@ class Supervisor:
         if (reload := self._reload) is None:
             return
         self._reload = None
-        self._emit(events.Reloaded(problem))
+        self._emit(events.Reloaded(problem, tuple(reload.notes)))
         if reload.next_request is not None:
             self._start_reload(reload.next_request)
 

@@ -128,6 +128,20 @@ def test_a_service_that_runs_with_other_addresses() -> None:
     ]
 
 
+@pytest.mark.parametrize(
+    ("seen", "url"),
+    [
+        (direct(status=status(slot(0), listen="ws://0.0.0.0:8281"), handshake=None), DIRECT),
+        (healthy(status=status(slot(0), listen="ws://127.0.0.1:8281"), handshake=None), URL),
+    ],
+)
+def test_an_address_that_is_not_in_use_yet(seen: ServiceSeen, url: str) -> None:
+    """Clients are led there, directly or by a proxy: it is why they cannot connect."""
+    (only,) = found(seen, url)
+
+    assert (only.code, only.severity) == ("SERVICE_CHANGED", Severity.CAUSE)
+
+
 def test_slots_that_crash() -> None:
     down = slot(
         0, state="given_up", last_exit="exited with code 1", last_lines=["a", "b", "c", "d"]

@@ -111,7 +111,7 @@ def _service(target: Target | None, seen: ServiceSeen) -> Iterator[Finding]:
             yield services.SOCKET_REMOVED.found(
                 path=worker.listen.path, worker=worker.name, script=seen.script
             )
-    yield from _changed(seen)
+    yield from _changed(target, seen)
     for name in dict.fromkeys(slot["worker"] for slot in seen.status["slots"]):
         slots = [slot for slot in seen.status["slots"] if slot["worker"] == name]
         yield from _slots(seen, name, slots)
@@ -137,7 +137,7 @@ def _clashes(one: str, other: str) -> bool:
     return one == other or bool(everywhere & {one, other})
 
 
-def _changed(seen: ServiceSeen) -> Iterator[Finding]:
+def _changed(target: Target | None, seen: ServiceSeen) -> Iterator[Finding]:
     if seen.status is None:
         return
     running = [
@@ -148,7 +148,13 @@ def _changed(seen: ServiceSeen) -> Iterator[Finding]:
     ]
     missing = [one for one in seen.workers if not _runs_at(one, running)]
     if missing and running:
+        # Clients are led to where it is to listen.
+        is_wanted = target is not None and (
+            proxy_judgement.worker_behind(seen.route, seen) in missing
+            or (seen.own_addresses and target.port in {one.listen.port for one in missing})
+        )
         yield services.SERVICE_CHANGED.found(
+            severity=Severity.CAUSE if is_wanted else None,
             script=seen.script,
             declared=", ".join(str(one.listen).rpartition("://")[2] for one in missing),
             running=", ".join(running),

@@ -46,6 +46,7 @@ _EFFECTS: dict[str, set[str]] = {
         (services.LISTENS_ON_IPV4_ONLY, network.IPV6_DEAD),
         (services.LISTENS_ELSEWHERE, network.TCP_REFUSED),
         (services.SERVICE_NOT_RUNNING, network.TCP_REFUSED, handshakes.UPSTREAM_DOWN),
+        (services.SERVICE_CHANGED, network.TCP_REFUSED, handshakes.UPSTREAM_DOWN),
         (services.SERVICE_BLOCKED, handshakes.APPLICATION_BLOCKS, network.SERVER_SILENT),
         (services.BUSINESS_MISSING, handshakes.APPLICATION_REFUSED),
         (services.PROXY_IDLE_TIMEOUT, lasting.IDLE_CUT),
