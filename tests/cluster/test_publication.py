@@ -70,3 +70,14 @@ def test_a_publication_is_the_payload_for_plain_clients() -> None:
 def test_what_is_packed_wrongly_is_refused(payload: bytes) -> None:
     with pytest.raises(EnvelopeError):
         unpack(payload)
+
+
+@pytest.mark.parametrize("value", [{"a": object()}, [{1, object()}]])
+def test_what_json_cannot_carry_is_told(value: object) -> None:
+    with pytest.raises(TypeError, match=r"^This cannot be written as JSON \(.+\): use text, numb"):
+        as_message(value)
+
+
+def test_numbers_that_json_does_not_have_are_null() -> None:
+    """As in JavaScript."""
+    assert as_message([float("nan"), float("inf")]) == (JSON, b"[null,null]")

@@ -98,6 +98,10 @@ def test_unknown_option_has_the_nearest_name() -> None:
         ConfigError, match="'transprot' is not an option of Worker: did you mean 'tra"
     ):
         Worker(PLAIN, transprot="ssl")  # type: ignore[call-arg]
+    with pytest.raises(ConfigError, match=r"'host' is .* Worker: write the address as one: "):
+        Worker(host="0.0.0.0", port=8282)  # type: ignore[call-arg]
+    with pytest.raises(ConfigError, match=r"'ssl' is .* Worker: write the context: \{"):
+        Worker(PLAIN, ssl={})  # type: ignore[call-arg]
     made = worker()
     with pytest.raises(
         ConfigError, match="'on_mesage' is not an option of Worker: did you mean 'on_m"

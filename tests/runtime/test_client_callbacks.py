@@ -165,7 +165,10 @@ async def test_what_cannot_be_sent_is_named(caplog: pytest.LogCaptureFixture) ->
         assert await ann.ask(rpc={"method": "data"}) == internal
         assert await ann.ask(refresh={"token": "seconds"}) == internal
 
-    sentence = "returned what cannot be sent: Encoding objects of type object is unsupported"
+    sentence = (
+        "returned what cannot be sent: This cannot be written as JSON (Encoding objects of type"
+        " object is unsupported): use text, numbers, lists and dictionaries."
+    )
     assert [one.message.partition(" gets an error: ")[2] for one in caplog.records] == [
         f"on_subscribe {sentence}",  # Once for both, as they come at once.
         "on_publish returned what cannot be sent: A message is str or bytes-like, not object:"

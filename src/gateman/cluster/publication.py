@@ -108,8 +108,10 @@ def as_json(value: object) -> bytes:
     """Encode a JSON value; raises TypeError for one that holds what JSON cannot carry."""
     try:
         return _encode_json(value)
-    except (msgspec.MsgspecError, ValueError, RecursionError) as error:
-        raise TypeError(f"A message cannot be written as JSON: {error}.") from None
+    except (TypeError, msgspec.MsgspecError, ValueError, RecursionError) as error:
+        raise TypeError(
+            f"This cannot be written as JSON ({error}): use text, numbers, lists and dictionaries."
+        ) from None
 
 
 def pack(packed: PackedPublication) -> bytes:

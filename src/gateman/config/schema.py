@@ -58,11 +58,13 @@ class Configurable:
         options: The options, by name.
         state: The other attributes that can be assigned; they are not for users.
         signatures: The callbacks, and the names of their arguments.
+        hints: What to write in place of names that other servers have.
     """
 
     options: ClassVar[Mapping[str, Option]] = {}
     state: ClassVar[AbstractSet[str]] = frozenset()
     signatures: ClassVar[Mapping[str, tuple[str, ...]]] = {}
+    hints: ClassVar[Mapping[str, str]] = {}
 
     def __init_subclass__(cls) -> None:
         """Collect the options, and add them to the class's docstring and signature."""
@@ -112,8 +114,11 @@ class Configurable:
         super().__setattr__(name, value)
 
     def _refuse(self, name: str) -> None:
+        kind = type(self).__name__
+        if name in self.hints:
+            raise ConfigError(f"{name!r} is not an option of {kind}", f"write {self.hints[name]}")
         known = {*self.options, *self.signatures}
-        raise ConfigError.unknown(f"option of {type(self).__name__}", name, known)
+        raise ConfigError.unknown(f"option of {kind}", name, known)
 
 
 def _option(name: str, hint: Any, declared: "Field[Any]", inherited: Option | None) -> Option:

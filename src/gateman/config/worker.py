@@ -44,6 +44,14 @@ else:
     _Protocol = _ProtocolObject = Any
 
 
+_ADDRESS = 'the address as one: "websocket://0.0.0.0:8282"'
+_CONTEXT = 'the context: {"ssl": {"local_cert": "server.pem", "local_pk": "server.key"}}'
+_OF_OTHER_SERVERS = {
+    **dict.fromkeys(("host", "port", "address", "bind"), _ADDRESS),
+    **dict.fromkeys(("ssl", "ssl_context", "certfile", "keyfile", "tls"), _CONTEXT),
+}
+
+
 class Worker(BaseWorker, OfSession[S]):
     """
     A WebSocket service.
@@ -58,6 +66,7 @@ class Worker(BaseWorker, OfSession[S]):
 
     signatures: ClassVar[Mapping[str, tuple[str, ...]]] = SIGNATURES | CLIENT_SIGNATURES
     state = BaseWorker.state | {"connections"}
+    hints: ClassVar[Mapping[str, str]] = _OF_OTHER_SERVERS
 
     listen: str = option(
         kw_only=False,
