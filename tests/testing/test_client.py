@@ -1,6 +1,7 @@
 """The client of a test."""
 
 import asyncio
+from typing import Any
 
 import pytest
 
@@ -48,3 +49,11 @@ async def test_limits_hold() -> None:
         await client.send("x" * 11)
 
         assert (await client.wait_closed()).code == 1009
+
+
+@pytest.mark.parametrize("message", [{"a": 1}, ["a", "b"], None])
+@on_loop
+async def test_what_a_client_cannot_send(message: Any) -> None:
+    async with testing.connect(chat(), "/jazz?token=t") as client:
+        with pytest.raises(TypeError, match=r"^a client sends str or bytes, not .+: encode it"):
+            await client.send(message)

@@ -278,6 +278,12 @@ async def test_what_cannot_be_served() -> None:
         with pytest.raises(ConfigError, match=r"service\(one\) got processes="):
             async with testing.service(one, processes=processes):
                 pass
+    wrong: Any = "ws://127.0.0.1:1"
+    with pytest.raises(ConfigError, match=r"'ws://127.0.0.1:1' is not a worker: write testing"):
+        async with testing.service(wrong):
+            pass
+    with pytest.raises(ConfigError, match="is neither a worker nor a process of one: write test"):
+        await testing.refused(wrong)
     with pytest.raises(ConfigError, match="gateway is a gateway, and nothing handles"):
         await testing.refused(gateway)
     async with testing.service(one) as service:

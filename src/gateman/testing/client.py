@@ -62,7 +62,14 @@ class Client:
 
         Raises:
             AssertionError: The connection is closed.
+            TypeError: It is neither.
         """
+        # The library takes others too: of a list, it makes the fragments of one message.
+        if not isinstance(message, (str, bytes)):
+            raise TypeError(
+                f"a client sends str or bytes, not {type(message).__name__}: encode it first, for"
+                " example with json.dumps"
+            )
         try:
             await self._connection.send(message)
         except ConnectionClosed:

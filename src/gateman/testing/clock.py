@@ -2,9 +2,11 @@
 
 import asyncio
 import math
+import sys
 from collections.abc import Callable
 
 from ..errors import ConfigError
+from ..options import is_positive
 
 # Turns of the loop: a message takes 12 from a client through a gateway and a business worker and
 # back. Whatever it starts has to set its timers before the clock moves.
@@ -34,7 +36,7 @@ async def advance(seconds: float) -> None:
         ConfigError: The event loop is not asyncio's own, and its clock cannot be moved.
         RuntimeError: Another task moves the clock already.
     """
-    if not 0 <= seconds < math.inf:
+    if seconds != 0 and not is_positive(seconds, sys.float_info.max):
         raise ValueError(f"advance({seconds!r}) is not a span of time: give seconds, 0 or more")
     loop = asyncio.get_running_loop()
     if not isinstance(loop, asyncio.BaseEventLoop):

@@ -154,6 +154,11 @@ async def _find(served: Service, target: Worker[Any] | Process) -> Process:
         raise ConfigError(f"{target.name} has no clients", "connect to the gateway")
     if isinstance(target, Worker):
         return await served.next_process(target)
+    if not isinstance(target, Process):
+        raise ConfigError(
+            f"{target!r} is neither a worker nor a process of one",
+            "write testing.connect(worker, '/path')",
+        )
     if not target.is_serving:
         raise ConfigError(f"{target!r} takes no clients", "connect to one that serves")
     return target

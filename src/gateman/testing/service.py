@@ -54,6 +54,9 @@ async def service(
         ConfigError: An option of a worker cannot work, or something is served already.
         Exception: What ``on_worker_start`` raised.
     """
+    for one in workers:
+        if not isinstance(one, BaseWorker):
+            raise ConfigError(f"{one!r} is not a worker", "write testing.service(worker, …)")
     check_buses(workers)
     counts = dict.fromkeys(workers, processes) if isinstance(processes, int) else processes
     if not workers or not all(one in workers and count > 0 for one, count in counts.items()):
