@@ -172,6 +172,7 @@ def test_restarts_after_crashes_are_delayed_and_then_end() -> None:
 
     assert slot.is_given_up
     assert slot.restarts == 4
+    assert (slot.crashes.count(8.0), slot.crashes.count(400.0)) == (5, 0)
     assert slot.last_exit == "ended with exit code 7 after 1.0 s"
     assert slot.last_lines == ("Traceback", "ValueError: no")
     assert supervisor.next_at() is None

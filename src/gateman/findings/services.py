@@ -76,6 +76,14 @@ SERVICE_CRASHES_PARTLY = _service(
     fix="correct what the last lines of its log say, then: gateman reload {script}",
     decided="Some slots of the worker wait to be started again, or were given up.",
 )
+SERVICE_UNSTABLE = _service(
+    code="SERVICE_UNSTABLE",
+    problem="the processes of {worker} end again and again, {count} times in five minutes: the last"
+    " one {how}",
+    fix="correct what the last lines of its log say, then: gateman reload {script}",
+    decided="The slots of the worker have had three crashes or more in the last five minutes, and"
+    " processes serve between them. It is a warning if other slots have had fewer.",
+)
 SERVICE_STARTING = _service(
     code="SERVICE_STARTING",
     problem="the processes of {worker} have been starting for {seconds:.0f} s",

@@ -163,6 +163,7 @@ class SlotStatus(TypedDict):
     state: str  # starting, running, waiting (for `respawn_in`) or given_up
     respawn_in: float | None  # seconds
     restarts: int  # how many ended processes were replaced
+    recent_crashes: NotRequired[int]  # in the last five minutes
     last_exit: str | None  # how the last failed process ended
     last_lines: list[str]  # the end of its standard error
     processes: list[ProcessStatus]  # usually one; more while a process is being replaced

@@ -71,7 +71,11 @@ class Crashes:
     def add(self, now: float) -> int:
         """Record a crash; return how many count now."""
         self._times.append(now)
-        while self._times[0] <= now - CRASH_WINDOW:
+        return self.count(now)
+
+    def count(self, now: float) -> int:
+        """Return how many count now."""
+        while self._times and self._times[0] <= now - CRASH_WINDOW:
             self._times.popleft()
         return len(self._times)
 

@@ -157,6 +157,7 @@ class StatusQueries:
                     if slot.respawn_at is None
                     else round(max(slot.respawn_at - now, 0), 1),
                     "restarts": slot.restarts,
+                    "recent_crashes": slot.crashes.count(now),
                     "last_exit": slot.last_exit or None,
                     "last_lines": list(slot.last_lines),
                     "processes": [

@@ -1,5 +1,6 @@
 """What is wrong with a service, by what was seen of it: a test for each code."""
 
+from functools import partial
 from typing import Any
 
 import pytest
@@ -165,6 +166,26 @@ def test_slots_that_crash() -> None:
     ]
 
 
+def test_slots_whose_processes_serve_between_crashes() -> None:
+    last = {"last_exit": "ended with exit code 3 after 0.6 s", "last_lines": ["a"]}
+    ending = slot(0, process(), recent_crashes=3, **last)
+    once = slot(1, process(), recent_crashes=2, **last)
+    finding = partial(
+        services.SERVICE_UNSTABLE.found,
+        worker="chat",
+        count=3,
+        how="ended with exit code 3 after 0.6 s",
+        script="server.py",
+        evidence="a",
+    )
+
+    assert found(direct(status=status(ending, listen="ws://0.0.0.0:8282")), None) == [finding()]
+    assert found(direct(status=status(ending, once, listen="ws://0.0.0.0:8282")), None) == [
+        finding(severity=Severity.WARNING)
+    ]
+    assert found(direct(status=status(once, listen="ws://0.0.0.0:8282")), None) == []
+
+
 @pytest.mark.parametrize(
     ("states", "expected"),
     [
@@ -319,6 +340,7 @@ def test_ipv4_alone_where_the_name_has_ipv6(others: tuple[str, ...], fails_for: 
 def test_a_master_that_is_stopping() -> None:
     running = status(slot(0, process()), listen="ws://0.0.0.0:8282")
     running["master"]["state"] = "stopping"
+    running["slots"][0]["state"] = "waiting"
 
     assert codes(direct(status=running), None) == ["SERVER_DRAINING"]
 

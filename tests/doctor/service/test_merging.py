@@ -45,6 +45,20 @@ NOTE = finding("REFUSALS_COUNTED", Severity.NOTE)
             [finding("SERVICE_NOT_RUNNING", Severity.NOTE)],
             [finding("SERVICE_NOT_RUNNING", Severity.NOTE), finding("TCP_REFUSED")],
         ),
+        # What clients see of a service that has its sockets and does not serve.
+        *(
+            ([finding(effect)], [finding(cause)], [finding(cause)])
+            for cause, effect in [
+                ("SERVICE_BLOCKED", "APPLICATION_BLOCKS"),
+                ("SERVICE_STARTING", "APPLICATION_BLOCKS"),
+                ("SERVICE_STARTING", "SERVER_SILENT"),
+                ("SERVICE_CRASHES", "APPLICATION_BLOCKS"),
+                ("SERVICE_CRASHES", "TCP_REFUSED"),
+                ("SERVICE_UNSTABLE", "TCP_REFUSED"),
+                ("SERVICE_CHANGED", "TCP_REFUSED"),
+                ("SERVER_DRAINING", "TCP_REFUSED"),
+            ]
+        ),
         ([finding("SNI_UNKNOWN")], [finding("ACME_CAA")], [finding("ACME_CAA")]),
         ([finding("SERVER_SILENT")], [finding("ACME_CAA")], [finding("ACME_CAA")]),
         (

@@ -15,6 +15,8 @@ _DOWN = frozenset({"waiting", "given_up"})
 
 # A process that starts has loaded its script long before.
 _START_TIME = 5.0  # seconds
+# After one or two it may have been an accident.
+_MANY_CRASHES = 3
 # What users feel; a garbage collection does not take so long.
 _LAG = 0.5  # seconds
 _RESERVED_FILES = 64
@@ -106,6 +108,8 @@ def _service(target: Target | None, seen: ServiceSeen) -> Iterator[Finding]:
         return
     if seen.status["master"]["state"] == "stopping":
         yield handshakes.SERVER_DRAINING.found(evidence="its master is stopping")
+        # Its processes end because they were told to.
+        return
     for worker in seen.workers:
         if worker.is_socket_missing:
             yield services.SOCKET_REMOVED.found(
@@ -192,6 +196,17 @@ def _slots(seen: ServiceSeen, name: str, slots: list[SlotStatus]) -> Iterator[Fi
                 script=seen.script,
                 evidence=evidence,
             )
+    unstable = [slot for slot in slots if slot.get("recent_crashes", 0) >= _MANY_CRASHES]
+    if unstable and not down:
+        last = unstable[-1]
+        yield services.SERVICE_UNSTABLE.found(
+            worker=name,
+            count=sum(slot.get("recent_crashes", 0) for slot in unstable),
+            how=last["last_exit"] or "is gone",
+            script=seen.script,
+            severity=None if len(unstable) == len(slots) else Severity.WARNING,
+            evidence=" | ".join(last["last_lines"][-3:]),
+        )
     processes = [one for slot in slots for one in slot["processes"]]
     yield from _processes(seen, name, processes)
 

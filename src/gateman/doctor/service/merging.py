@@ -47,7 +47,22 @@ _EFFECTS: dict[str, set[str]] = {
         (services.LISTENS_ELSEWHERE, network.TCP_REFUSED),
         (services.SERVICE_NOT_RUNNING, network.TCP_REFUSED, handshakes.UPSTREAM_DOWN),
         (services.SERVICE_CHANGED, network.TCP_REFUSED, handshakes.UPSTREAM_DOWN),
-        (services.SERVICE_BLOCKED, handshakes.APPLICATION_BLOCKS, network.SERVER_SILENT),
+        (handshakes.SERVER_DRAINING, network.TCP_REFUSED, handshakes.UPSTREAM_DOWN),
+        # Its sockets are open, and nobody accepts.
+        *(
+            (one, handshakes.APPLICATION_BLOCKS, network.SERVER_SILENT)
+            for one in (services.SERVICE_BLOCKED, services.SERVICE_STARTING)
+        ),
+        *(
+            (
+                one,
+                network.TCP_REFUSED,
+                network.SERVER_SILENT,
+                handshakes.APPLICATION_BLOCKS,
+                handshakes.UPSTREAM_DOWN,
+            )
+            for one in (services.SERVICE_CRASHES, services.SERVICE_UNSTABLE)
+        ),
         (services.BUSINESS_MISSING, handshakes.APPLICATION_REFUSED),
         (services.PROXY_IDLE_TIMEOUT, lasting.IDLE_CUT),
         (handshakes.PEER_SPOKE_PLAIN, network.TLS_TWICE),
