@@ -137,6 +137,7 @@ def test_commands_wait_for_the_answer_to_connect() -> None:
     "commands",
     [
         [{"id": 1, "rpc": {}}],
+        [{"id": 1, "params": {}}],  # Version 1 of the protocol.
         [{"send": {"data": 1}}],
         [{"connect": {}}],
         [{"id": 1, "connect": {}}, {"id": 2, "connect": {}}],

@@ -32,5 +32,6 @@ async def test_the_ends_of_connections_are_of_the_protocol(
         assert await bob.closed() == (3501, "bad request")
     assert caplog.messages[-1].endswith(
         " is closed with 3501: it sent what is not a command of the client protocol; clients"
-        " without an SDK need a worker without client_protocol"
+        " without an SDK need a worker without client_protocol, and SDKs have to speak version 2 of"
+        " the protocol, as centrifuge for JavaScript does from 3.0 on"
     )

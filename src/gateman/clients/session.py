@@ -185,16 +185,18 @@ class ClientSession:
 
     def _command(self, command: Command, now: float) -> list[Action]:
         requests = command.requests()
-        if not requests:
+        if not requests and self.state is not State.NEW:
             # A pong, or a command of a later version.
             return self._error(command.id, ErrorCode.METHOD_NOT_FOUND)
+        if len(requests) != 1:
+            # With none, SDKs of version 1 of the protocol connect.
+            return self.disconnect(DisconnectCode.BAD_REQUEST)
         request = requests[0]
         is_send = isinstance(request, SendRequest)
         is_connect = isinstance(request, ConnectRequest)
         number = 0 if is_send else command.id
         if (
-            len(requests) > 1
-            or number in self._pending
+            number in self._pending
             or not (number or is_send)
             or is_connect != (self.state is State.NEW)
         ):

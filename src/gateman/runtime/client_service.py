@@ -230,7 +230,8 @@ class ClientService(WorkerService):
                             "bad request",
                             f"{self}: {client.connection} is closed with {code}: it sent what is"
                             " not a command of the client protocol; clients without an SDK need a"
-                            " worker without client_protocol",
+                            " worker without client_protocol, and SDKs have to speak version 2 of"
+                            " the protocol, as centrifuge for JavaScript does from 3.0 on",
                             self._loop.time(),
                         )
                     client.connection.close(code, reason)
