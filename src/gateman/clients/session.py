@@ -188,15 +188,14 @@ class ClientSession:
         if not requests and self.state is not State.NEW:
             # A pong, or a command of a later version.
             return self._error(command.id, ErrorCode.METHOD_NOT_FOUND)
-        if len(requests) != 1:
-            # With none, SDKs of version 1 of the protocol connect.
-            return self.disconnect(DisconnectCode.BAD_REQUEST)
-        request = requests[0]
+        # With none, SDKs of version 1 of the protocol connect.
+        request = requests[0] if len(requests) == 1 else None
         is_send = isinstance(request, SendRequest)
         is_connect = isinstance(request, ConnectRequest)
         number = 0 if is_send else command.id
         if (
-            number in self._pending
+            request is None
+            or number in self._pending
             or not (number or is_send)
             or is_connect != (self.state is State.NEW)
         ):
