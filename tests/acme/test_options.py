@@ -161,6 +161,10 @@ def test_a_report_is_one_line() -> None:
             "'https://example.com/chat' in acme.domains is not a name: write 'example.com'.",
         ),
         (
+            "https://[example.com",
+            "'https://[example.com' in acme.domains is not a name: write 'example.com'.",
+        ),
+        (
             "example.com:443",
             "'example.com:443' in acme.domains has a port, and a certificate is for every port:"
             " write 'example.com'.",

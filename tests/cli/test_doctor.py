@@ -105,6 +105,7 @@ def test_json_and_nothing_else(tmp_path: Path) -> None:
         (["ws://a.test/", "--address", "b.test"], "--address b.test is not an IP address"),
         (["ws://a.test/", "--page", "a.test"], "--page a.test is not the URL of a page"),
         (["ws://a.test/", "--page", "http://["], "--page http://[ is not the URL of a page"),
+        (["ws://a.test/", "--page", "http://a:b"], "--page http://a:b is not the URL of a page"),
         (["ws://a.test/", "--ca", "missing.pem"], "missing.pem"),
         (["--explain", "TCP_REFUZED"], "did you mean TCP_REFUSED?"),
         (["ws://a.test/", "--wat"], "--wat"),

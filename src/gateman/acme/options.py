@@ -306,7 +306,7 @@ def _name(where: str, value: object) -> str:
     if isinstance(value, str):
         text = value.strip()
         if "://" in text or "/" in text:
-            meant = urlsplit(text).hostname if "://" in text else text.partition("/")[0]
+            meant = _host(text) or "example.com"
             raise ConfigError(f"{text!r} in {where} is not a name", f"write {meant!r}")
         if is_address(bare := text.removeprefix("[").removesuffix("]")):
             return str(ip_address(bare))
@@ -326,6 +326,14 @@ def _name(where: str, value: object) -> str:
 
 
 _HAS_PORT = re.compile(r"[^:]+:\d{1,5}")
+
+
+def _host(text: str) -> str | None:
+    """Return the host of a URL or of a name with a path."""
+    try:
+        return urlsplit(text if "://" in text else f"//{text}").hostname
+    except ValueError:
+        return None
 
 
 def _text(where: str, value: object) -> str:

@@ -207,6 +207,14 @@ def test_number_that_is_well(silent: int) -> None:
         ),
         (b"HTTP/1.1 404 Not Found\r\nContent-Length: 0\r\n\r\n", "PAGE_UNREACHABLE"),
         (b"HTTP/1.1 302 Found\r\nLocation: /\r\nContent-Length: 0\r\n\r\n", "PAGE_UNREACHABLE"),
+        (
+            b"HTTP/1.1 302 Found\r\nLocation: http://a:b\r\nContent-Length: 0\r\n\r\n",
+            "PAGE_UNREACHABLE",
+        ),
+        (
+            b"HTTP/1.1 302 Found\r\nLocation: //[a]b/\r\nContent-Length: 0\r\n\r\n",
+            "PAGE_UNREACHABLE",
+        ),
         (b"hello", "PAGE_UNREACHABLE"),
     ],
 )

@@ -39,8 +39,12 @@ async def look_at_page(settings: Settings, progress: Callable[[str], None]) -> P
                 location = "" if answer is None else answer.get("Location")
                 if answer is None or answer.status not in _REDIRECTS or not location:
                     break
-                url = urljoin(url, location)
-                answer = await _get(url) if _is_page(url) else None
+                there = urljoin(url, location)
+                if not _is_page(there):
+                    answer, error = None, "it redirects to what is not the URL of a page"
+                    break
+                url = there
+                answer = await _get(url)
             else:
                 answer, error = None, "it redirects without end"
     except TimeoutError:
@@ -55,9 +59,9 @@ async def look_at_page(settings: Settings, progress: Callable[[str], None]) -> P
 def _is_page(url: str) -> bool:
     try:
         parts = urlsplit(url)
+        return parts.scheme in {"http", "https"} and bool(parts.hostname) and parts.port != 0
     except ValueError:
         return False
-    return parts.scheme in {"http", "https"} and bool(parts.hostname)
 
 
 async def _get(url: str) -> Answer | None:
