@@ -5,6 +5,7 @@ What it reads, it reads with a deadline. For what well-behaved clients do there 
 """
 
 import asyncio
+import contextlib
 import http.client
 import io
 import socket
@@ -272,7 +273,9 @@ class RawClient:
 
     async def close(self) -> None:
         """End it and wait for that."""
-        self._writer.transport.abort()
+        # Python 3.11.2 does not find the protocol of a TLS connection that has ended.
+        with contextlib.suppress(AttributeError):
+            self._writer.transport.abort()
         try:
             async with asyncio.timeout(TIMEOUT):
                 await self._writer.wait_closed()
