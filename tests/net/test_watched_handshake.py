@@ -50,6 +50,19 @@ async def test_a_handshake_with_the_nonce_is_remembered_from_the_first_question_
 
 
 @on_loop
+async def test_a_connection_that_is_closed_when_it_opens_has_arrived() -> None:
+    async with serve(on_open=lambda connection: connection.close(4001, "log in")) as server:
+        server.service.arrivals(NONCE)
+        client = await server.connect()
+        await client.send(handshake("/", CARRIED))
+        assert (await client.read_head()).status == 101
+
+        [arrival] = server.service.arrivals(NONCE)["arrivals"]
+        assert arrival["status"] == 101
+        await client.close()
+
+
+@on_loop
 async def test_a_handshake_before_the_question_or_without_the_nonce_is_not() -> None:
     async with serve() as server:
         await server.ask(request("NONSENSE", *CARRIED))

@@ -3,7 +3,7 @@
 from ..connection import State
 from .accepted_socket import PeerInfo
 from .arrivals import Arrivals
-from .handshake import Handshake
+from .handshake import Handshake, Stage
 from .handshake_config import HandshakeConfig
 
 _MAX_HEAD_SIZE = 64 << 10  # bytes
@@ -29,7 +29,9 @@ class Watched(Handshake):
 
     def _decided(self, refusal: Exception | None) -> None:
         super()._decided(refusal)
-        if self._connection is not None and self._connection.state is State.OPEN:
+        # `on_open` may have closed it already.
+        is_open = self._require_connection().state is not State.CONNECTING
+        if self._stage is Stage.ENDING and is_open:
             self._arrived(101)
 
     def _end(self, answer: bytes) -> None:
