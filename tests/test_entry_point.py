@@ -168,6 +168,7 @@ asyncio.run(main())
         ("worker.nonsense = 1", 78, "'nonsense' is not an option of Worker"),
         ("1 / 0", 1, "ZeroDivisionError"),
         (SERVED, 0, ""),
+        (SERVED.replace("async with serve(worker):", "serve(worker)\n    if worker:"), 0, REMINDER),
     ],
 )
 def test_a_program_that_forgets_it(tmp_path: Path, rest: str, code: int, said: str) -> None:

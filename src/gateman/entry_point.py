@@ -53,10 +53,6 @@ def remind_at_exit(forgotten: Callable[[], str]) -> None:
 
 _forgotten: Callable[[], str] | None = None
 
-# What serves on a program's own event loop and tests import the one; of a program with the other,
-# a child may have called it.
-_SERVING = {"gateman.runtime.process", "multiprocessing.process"}
-
 
 def _remind() -> None:
     name = _forgotten() if _forgotten else ""
@@ -64,7 +60,9 @@ def _remind() -> None:
     # beside `last_exc`; at a prompt, everything may be declared and nothing run.
     has_failed = hasattr(sys, "last_value")
     is_prompt = bool(sys.flags.interactive) or hasattr(sys, "ps1")
-    if name and not (has_failed or is_prompt) and _SERVING.isdisjoint(sys.modules):
+    # A child may have run it.
+    has_children = "multiprocessing.process" in sys.modules
+    if name and not (has_failed or is_prompt or has_children):
         write_to_user(
             f"the worker {name!r} is declared, and nothing runs it: call Worker.run_all() at the"
             " end of the program."

@@ -4,6 +4,7 @@ import asyncio
 import re
 import socket
 from pathlib import Path
+from typing import Any
 
 import pytest
 from websockets.asyncio.client import connect, unix_connect
@@ -181,3 +182,28 @@ async def test_the_programs_exception_handler_stays() -> None:
 async def test_run_all_names_it_on_a_running_loop() -> None:
     with pytest.raises(ConfigError, match=re.escape("`async with gateman.serve(worker):`")):
         Worker.run_all()
+
+
+@pytest.mark.parametrize(
+    ("given", "sentence"),
+    [
+        ([], "serve() got nothing to serve: write serve(worker)."),
+        (
+            ["ws://127.0.0.1:0"],
+            "serve() got 'str', and it serves workers only: write serve(worker), or serve(one,"
+            " other).",
+        ),
+        (
+            [[]],
+            "serve() got 'list', and it serves workers only: write serve(worker), or serve(one,"
+            " other).",
+        ),
+    ],
+)
+@on_loop
+async def test_only_workers_can_be_served(given: list[Any], sentence: str) -> None:
+    with pytest.raises(ConfigError) as caught:
+        async with serve(*given):
+            pass
+
+    assert str(caught.value) == sentence

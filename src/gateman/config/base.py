@@ -76,10 +76,11 @@ class BaseWorker(Configurable):
     )
     is_loaded_by_test: ClassVar[bool] = False
     """Whether :meth:`run_all` is to do nothing."""
+    is_run: ClassVar[bool] = False
+    """Whether something runs what is declared, or has tried to."""
     service: ClassVar[ServiceOptions] = ServiceOptions()
     """What :meth:`run_all` was given."""
     _declared: ClassVar[list["BaseWorker"]] = []
-    _is_called: ClassVar[bool] = False
     _has_run: ClassVar[bool] = False
 
     name: str = option(
@@ -184,8 +185,8 @@ class BaseWorker(Configurable):
 
     @classmethod
     def forgotten(cls) -> str:
-        """Return the name of a worker that is declared, if nothing has called :meth:`run_all`."""
-        return "" if cls._is_called or not cls._declared else cls._declared[0].name
+        """Return the name of a worker that is declared, if nothing runs it."""
+        return "" if cls.is_run or not cls._declared else cls._declared[0].name
 
     def declare(self, name: str, function: Callable[..., Any]) -> None:
         """Declare a callback, or replace it."""
@@ -426,7 +427,7 @@ class BaseWorker(Configurable):
                 one; no worker listens.
             SystemExit: In other cases; the code is one of :class:`gateman.ExitCode`.
         """
-        BaseWorker._is_called = True
+        BaseWorker.is_run = True
         if BaseWorker.is_loaded_by_test:
             return
         if cls.runner is None:

@@ -11,6 +11,7 @@ from typing import Any
 
 from ..bus import Bus
 from ..config import environment
+from ..config.base import BaseWorker
 from ..config.channels import kept_by
 from ..config.checks import make_bus
 from ..config.worker import Worker, certificates_of
@@ -68,6 +69,8 @@ async def serve(*workers: Worker[Any]) -> AsyncIterator[Serving]:
         are closed with 1001, ``on_close`` and ``on_worker_stop`` have run, and nothing listens.
         After that, the same workers may be served again.
     """
+    _check_kinds(workers)
+    BaseWorker.is_run = True
     environment.apply(workers, os.environ)
     makers = [service_maker(_checked(worker), now=time.time()) for worker in workers]
     kept = kept_by(workers)
@@ -109,12 +112,20 @@ def _handle_by_default(loop: asyncio.AbstractEventLoop, context: dict[str, Any])
     loop.default_exception_handler(context)
 
 
+def _check_kinds(workers: Sequence[object]) -> None:
+    if not workers:
+        raise ConfigError("serve() got nothing to serve", "write serve(worker)")
+    for worker in workers:
+        if type(worker) is not Worker:
+            raise ConfigError(
+                f"serve() got {type(worker).__name__!r}, and it serves workers only",
+                "`run_all` runs gateways and business workers, each in processes of its own"
+                if isinstance(worker, BaseWorker)
+                else "write serve(worker), or serve(one, other)",
+            )
+
+
 def _checked(worker: Worker) -> Worker:
-    if type(worker) is not Worker:
-        raise ConfigError(
-            f"serve() got {type(worker).__name__!r}, and it serves workers only",
-            "`run_all` runs gateways and business workers, each in processes of its own",
-        )
     for name, default in _OF_PROCESSES.items():
         if getattr(worker, name) != default:
             raise ConfigError(

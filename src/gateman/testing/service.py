@@ -170,6 +170,7 @@ class Service:
         """Make the global hub that of the process whose code runs."""
         if hub._local_node is not None and not hub._local_node.is_closed:  # noqa: SLF001 - no user may do this
             raise HubError("the hub runs already: a test of handlers has it for itself")
+        BaseWorker.is_run = True
         _set_node(cast("Node", _NodeInContext(self)))
         # Those that the test adds, or its module.
         timers.start()
