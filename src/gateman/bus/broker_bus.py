@@ -182,6 +182,11 @@ class BrokerBus:
         self._is_stopped = True
         if self._history is not None:
             self._history.stop()
+        # In a task of its own: before Python 3.11.4, a timeout in one that was cancelled does not
+        # end as a timeout, and the connection stayed open.
+        await asyncio.get_running_loop().create_task(self._disconnect())
+
+    async def _disconnect(self) -> None:
         if self._reconnecting is not None:
             self._reconnecting.cancel()
             await asyncio.wait([self._reconnecting])
