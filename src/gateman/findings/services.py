@@ -84,6 +84,14 @@ SERVICE_UNSTABLE = _service(
     decided="The slots of the worker have had three crashes or more in the last five minutes, and"
     " processes serve between them. It is a warning if other slots have had fewer.",
 )
+PROCESS_ENDED = _service(
+    code="PROCESS_ENDED",
+    problem="a process of {worker} {how} when the doctor's handshake arrived",
+    fix="correct what the last lines of its log say; it is code that runs when a client connects"
+    " (on_websocket_connect, on_open), or an extension module that it calls",
+    decided="The status before and after the handshake: a process has crashed between them, and no"
+    " other saw the handshake.",
+)
 SERVICE_STARTING = _service(
     code="SERVICE_STARTING",
     problem="the processes of {worker} have been starting for {seconds:.0f} s",
@@ -156,12 +164,12 @@ REFUSALS_COUNTED = _service(
 
 LISTENS_ELSEWHERE = _tcp(
     code="LISTENS_ELSEWHERE",
-    problem="the URL leads to port {port}, where nothing listens on this machine, and the service"
+    problem="the URL leads to {where}, where nothing listens on this machine, and the service"
     " listens on {listens}",
-    fix="connect to the service's port, let it listen on {port}, or put a proxy in front of it that"
-    " does",
-    decided="No process listens on the URL's port, the name leads to this machine, and no worker"
-    " has that port.",
+    fix="connect to where the service listens, let it listen on {where}, or put a proxy in front of"
+    " it that does",
+    decided="The name leads to this machine, and no process listens on the URL's port, or none at"
+    " an address of the name.",
 )
 SPEAKS_ANOTHER_PROTOCOL = _tcp(
     code="SPEAKS_ANOTHER_PROTOCOL",

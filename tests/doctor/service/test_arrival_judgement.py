@@ -1,5 +1,6 @@
 """What a handshake with a nonce tells: a test for each code."""
 
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -164,6 +165,22 @@ def test_without_an_answer_the_look_from_outside_tells() -> None:
 
 def test_processes_that_did_not_say_what_arrived_leave_it_open() -> None:
     assert codes(bare(status=502, silent=(7,))) == []
+
+
+def test_a_process_that_blocks_after_the_101_leaves_it_open() -> None:
+    assert codes(bare(status=101, silent=(7,))) == []
+
+
+@pytest.mark.parametrize("answer", [101, None])
+def test_a_process_that_the_handshake_ends(answer: int | None) -> None:
+    crashed = slot(0, last_exit="was killed by SIGSEGV after 3 s", last_lines=["a"])
+    seen = replace(bare(status=answer), ended=(crashed,))
+
+    assert found(seen) == [
+        services.PROCESS_ENDED.found(
+            worker="chat", how="was killed by SIGSEGV after 3 s", evidence="a"
+        )
+    ]
 
 
 def test_another_service_answers() -> None:

@@ -300,8 +300,31 @@ def test_findings_of_certificates_are_passed_on() -> None:
 
 def test_a_port_where_nothing_listens() -> None:
     assert found(direct(handshake=None), "ws://example.com:9999/") == [
-        services.LISTENS_ELSEWHERE.found(port=9999, listens="127.0.0.1:8282")
+        services.LISTENS_ELSEWHERE.found(where="port 9999", listens="127.0.0.1:8282")
     ]
+
+
+def test_a_port_that_the_system_redirects() -> None:
+    assert found(direct(), "ws://example.com:9999/") == []
+
+
+@pytest.mark.parametrize(
+    ("listens", "own"), [("[::1]", "127.0.0.1"), ("192.0.2.1", "192.0.2.7"), ("127.0.0.1", "::1")]
+)
+def test_an_address_where_nothing_listens(listens: str, own: str) -> None:
+    seen = direct(
+        workers=(worker(f"ws://{listens}:8282"),),
+        listeners=(ListenerSeen(address=listens.strip("[]"), port=8282, is_own=True),),
+        status=None,
+        addresses=(own,),
+        own_addresses=(own,),
+        handshake=None,
+    )
+    expected = services.LISTENS_ELSEWHERE.found(
+        where=f"{own} port 8282", listens=listens.strip("[]")
+    )
+
+    assert expected in found(seen, DIRECT)
 
 
 def test_a_port_of_another_protocol() -> None:

@@ -400,6 +400,19 @@ def test_a_process_that_is_stopped(tmp_path: Path) -> None:
     assert f"pid {pid}" in found.findings[0].problem
 
 
+def test_a_process_that_a_client_ends(tmp_path: Path) -> None:
+    """It cannot say any more that the handshake arrived."""
+    script = f"import os\n{echo(options='count=1')}".replace(
+        "Worker.run_all()", "worker.on_open = lambda _: os._exit(3)\nWorker.run_all()"
+    )
+    with master(script, tmp_path) as service:
+        declared = Worker(f"websocket://127.0.0.1:{service.port}", name="chat")
+        found = look(service, f"ws://127.0.0.1:{service.port}/", declared)
+
+    assert found.causes == ["PROCESS_ENDED"]
+    assert "ended with exit code 3" in found.findings[0].problem
+
+
 def test_a_clock_that_is_behind_a_file(tmp_path: Path) -> None:
     path = tmp_path / "server.py"
     path.write_text(echo())

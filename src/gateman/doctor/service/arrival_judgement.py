@@ -19,8 +19,18 @@ def judge(target: Target, seen: ServiceSeen, others: Sequence[Finding]) -> Itera
         for arrival in handshake.arrivals:
             yield from _arrival(target, seen, handshake, arrival)
         return
+    if seen.ended:
+        slot = seen.ended[0]
+        yield services.PROCESS_ENDED.found(
+            worker=slot["worker"],
+            how=slot["last_exit"] or "ended",
+            evidence=" | ".join(slot["last_lines"][-3:]),
+        )
+        return
     causes = list(_causes(seen, handshake)) if handshake.status != 101 else []
     yield from causes
+    if handshake.status == 101 and handshake.silent:
+        return  # A process that blocks after the 101 cannot say that it was here.
     if handshake.status == 101:
         yield services.ANOTHER_SERVICE_ANSWERS.found(
             url=target.url,

@@ -53,7 +53,9 @@ def judge(target: Target | None, seen: ServiceSeen) -> list[Finding]:
         found += worker.findings
     if target is not None:
         addresses, proxied = list(_addresses(target, seen)), list(_proxied(target, seen))
-        found += addresses
+        # The system may redirect the port, as with iptables.
+        elsewhere = services.LISTENS_ELSEWHERE.code if seen.has_opened else ""
+        found += [one for one in addresses if one.code != elsewhere]
         through = [*proxied, *arrival_judgement.judge(target, seen, [*addresses, *proxied])]
         if seen.has_opened:
             through = [one for one in through if not proxy_judgement.is_refuted_by_101(one)]
@@ -302,7 +304,9 @@ def _addresses(target: Target, seen: ServiceSeen) -> Iterator[Finding]:
     listening = seen.listening(target.port)
     if not workers:
         if seen.workers and seen.listeners is not None and not listening:
-            yield services.LISTENS_ELSEWHERE.found(port=target.port, listens=seen.listens)
+            yield services.LISTENS_ELSEWHERE.found(
+                where=f"port {target.port}", listens=seen.listens
+            )
         return
     hosts = {one.address for one in listening} or {one.listen.host for one in workers}
     listens = ", ".join(sorted(hosts))
@@ -310,6 +314,11 @@ def _addresses(target: Target, seen: ServiceSeen) -> Iterator[Finding]:
     if outside and all(is_loopback(one) for one in hosts):
         yield services.LISTENS_ON_LOOPBACK_ONLY.found(
             host=target.host, address=outside[0], listens=listens
+        )
+        return
+    if listening and not any(_clashes(host, one) for host in hosts for one in seen.own_addresses):
+        yield services.LISTENS_ELSEWHERE.found(
+            where=f"{seen.own_addresses[0]} port {target.port}", listens=listens
         )
         return
     ipv6 = [one for one in seen.own_addresses if is_ipv6(one)]

@@ -8,7 +8,7 @@ from ...errors import MasterSilent
 from ...findings import Finding, Severity, Software
 from ...http.client_address import TrustedProxies
 from ...listen import ListenAddress
-from ...master.control_requests import ListedArrival, ListedCause, StatusAnswer
+from ...master.control_requests import ListedArrival, ListedCause, SlotStatus, StatusAnswer
 from ..target import bracketed
 from .proxies.route import ProxyRoute, Upstream
 
@@ -154,6 +154,7 @@ class ServiceSeen:
     denied: tuple[RightsSeen, ...] = ()
     buses: tuple[BusSeen, ...] = ()
     handshake: ArrivalsSeen | None = None
+    ended: tuple[SlotStatus, ...] = ()  # whose process has crashed while the handshake was sent
     log: tuple[str, ...] = ()  # the last lines of its log that are warnings or errors
     duration: float = 0.0
 

@@ -15,7 +15,7 @@ from ...errors import CommandError, ConfigError, MasterSilent, NotRunning
 from ...findings import Finding
 from ...listen import ListenAddress
 from ...master import control
-from ...master.control_requests import GetStatus, StatusAnswer
+from ...master.control_requests import GetStatus, SlotStatus, StatusAnswer
 from ...master.plan import WorkerPlan, plan
 from ...master.script import Script
 from ...tls.certificate_findings import judge as judge_certificates
@@ -81,6 +81,7 @@ async def look(
     proxies: tuple[ProxySeen, ...] = ()
     denied: tuple[RightsSeen, ...] = ()
     handshake: ArrivalsSeen | None = None
+    ended: tuple[SlotStatus, ...] = ()
     if target is not None:
         progress("the proxy: its configuration")
         given, found = settings.proxy_config, listeners or ()
@@ -93,6 +94,8 @@ async def look(
         if status is not None and not _is_blocked(status, busy):
             progress(f"{target.url}: how a handshake arrives")
             handshake = await arrival.look(script, target, settings, addresses)
+            if not handshake.arrivals and not handshake.refused:
+                ended = await _ended(script, status)
     return ServiceSeen(
         script=str(script),
         mistake=mistake.rstrip(".?"),
@@ -111,6 +114,7 @@ async def look(
         denied=denied,
         buses=await _buses(workers),
         handshake=handshake,
+        ended=ended,
         log=_log(script),
         duration=time.monotonic() - begun_at,
     )
@@ -186,6 +190,21 @@ async def _status(
             break
         await asyncio.sleep(_STATUS_INTERVAL)
     return status, busy or frozenset(), None
+
+
+async def _ended(script: Script, before: StatusAnswer) -> tuple[SlotStatus, ...]:
+    """Return the slots with a crash since a status was answered."""
+    after, _, _ = await _status(script)
+    crashes = {_key(one): one.get("recent_crashes", 0) for one in before["slots"]}
+    return tuple(
+        one
+        for one in (() if after is None else after["slots"])
+        if one.get("recent_crashes", 0) > crashes.get(_key(one), 0)
+    )
+
+
+def _key(slot: SlotStatus) -> tuple[str, int]:
+    return slot["worker"], slot["slot"]
 
 
 def _is_blocked(status: StatusAnswer, busy: frozenset[int]) -> bool:
