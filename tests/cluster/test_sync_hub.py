@@ -14,6 +14,7 @@ from tempfile import TemporaryDirectory
 
 import pytest
 
+from gateman import Worker, serve
 from gateman.bus import Bus, open_bus
 from gateman.cluster.hub import Hub
 from gateman.cluster.sync_hub import SyncHub
@@ -49,7 +50,7 @@ def bus_of(url: str) -> Callable[[], Bus]:
 def verbs(kind: type) -> set[str]:
     """List the public verbs of a hub, without those of its lifecycle."""
     lifecycle = {"connect", "start", "stop", "close", "local_node", "nodes", "node"}
-    lifecycle |= {"is_connected", "counts", "on_gap", "answer_timeout"}
+    lifecycle |= {"is_connected", "counts", "on_gap", "answer_timeout", "runs_on_this_thread"}
     return {name for name in dir(kind) if not name.startswith("_")} - lifecycle
 
 
@@ -355,3 +356,16 @@ def test_closing_ends_waiting_calls() -> None:
             hub.close()
             with pytest.raises(HubError, match="the hub is closed"):
                 waiting.result(TIMEOUT)
+
+
+@on_loop
+async def test_on_the_event_loop_of_a_worker_it_does_not_wait_for_itself(url: str) -> None:
+    """It would hang until its timeout, and the worker with it."""
+    worker = Worker("websocket://127.0.0.1:0", bus=url)
+    with SyncHub(url) as hub:
+        async with serve(worker):
+            with pytest.raises(HubError, match=r"would block the event loop .+: use gateman\.hub,"):
+                hub.count_clients()
+
+            assert await asyncio.to_thread(hub.count_clients) == 0
+        assert hub.count_clients() == 0

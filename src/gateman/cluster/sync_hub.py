@@ -23,6 +23,7 @@ from ..bus import open_bus
 from ..errors import HubError
 from .confirmation import Confirmation
 from .hub import Hub
+from .hub import hub as hub_of_process
 from .query_client import DEFAULT_TIMEOUT
 
 P = ParamSpec("P")
@@ -111,7 +112,8 @@ class SyncHub:
     Raises:
         BusError: From every method: the bus cannot be reached, or refuses the connection. The next
             call tries again.
-        HubError: The hub is closed; and all other errors of :class:`~.hub.Hub`.
+        HubError: The hub is closed, or would block the event loop of a worker; and all other errors
+            of :class:`~.hub.Hub`.
     """
 
     def __init__(
@@ -219,6 +221,12 @@ class SyncHub:
         async def run() -> T:
             return await do(await self._connected())
 
+        if hub_of_process.runs_on_this_thread:
+            # This process would have to answer, too.
+            raise HubError(
+                "a SyncHub waits, and would block the event loop of this worker: use gateman.hub,"
+                " or for the hub of another service asyncio.to_thread"
+            )
         # The lock keeps the loop open until it has this task.
         with self._lock:
             loop = self._running_loop()
