@@ -23,11 +23,18 @@ from .looking import looked, looked_at, target_of
 SERVICE = """
 import sys
 import time
+from pathlib import Path
 
 from gateman import Refuse, Worker
 
 worker = Worker(sys.argv[1])
 worker.subprotocols = ["chat.v2"]
+
+
+def block():  # this process, until the doctor is done
+    deadline = time.monotonic() + 60
+    while time.monotonic() < deadline and not Path(sys.argv[2]).exists():
+        time.sleep(0.01)
 
 
 @worker.on_websocket_connect
@@ -38,7 +45,7 @@ def decide(connection, request):
         case "/raise":
             raise ValueError
         case "/block":
-            time.sleep(5)
+            block()
 
 
 @worker.on_open
@@ -53,7 +60,7 @@ def opened(connection):
         case "/break":
             connection.destroy()
         case "/busy":
-            time.sleep(5)
+            block()
 
 
 Worker.run_all()
@@ -347,9 +354,12 @@ def test_applications_that_block(folder: Path, path: str) -> None:
     port = free_port()
     script = folder / f"{path[1:]}.py"
     script.write_text(SERVICE)
-    command = [sys.executable, str(script), f"websocket://127.0.0.1:{port}"]
+    is_looked_at = folder / f"{path[1:]}.done"
+    command = [sys.executable, str(script), f"websocket://127.0.0.1:{port}", str(is_looked_at)]
     with running(command, port=port, log=folder / "blocked.log"):
-        assert looked(f"ws://127.0.0.1:{port}{path}").codes == ["APPLICATION_BLOCKS"]
+        seen = looked(f"ws://127.0.0.1:{port}{path}")
+        is_looked_at.touch()
+    assert seen.codes == ["APPLICATION_BLOCKS"]
 
 
 @pytest.mark.parametrize(
