@@ -94,8 +94,10 @@ async def look(
         if status is not None and not _is_blocked(status, busy):
             progress(f"{target.url}: how a handshake arrives")
             handshake = await arrival.look(script, target, settings, addresses)
-            if not handshake.arrivals and not handshake.refused:
-                ended = await _ended(script, status)
+            after, _, _ = await _status(script)
+            if after is not None:
+                _take_lag(status, after)
+                ended = () if handshake.arrivals else _ended(status, after)
     return ServiceSeen(
         script=str(script),
         mistake=mistake.rstrip(".?"),
@@ -192,14 +194,19 @@ async def _status(
     return status, busy or frozenset(), None
 
 
-async def _ended(script: Script, before: StatusAnswer) -> tuple[SlotStatus, ...]:
-    """Return the slots with a crash since a status was answered."""
-    after, _, _ = await _status(script)
+def _take_lag(before: StatusAnswer, after: StatusAnswer) -> None:
+    """Add to a status how long the handshake has blocked processes; its counts stay."""
+    lags = {one["pid"]: one["lag"] for slot in after["slots"] for one in slot["processes"]}
+    for slot in before["slots"]:
+        for one in slot["processes"]:
+            one["lag"] = max(one["lag"] or 0.0, lags.get(one["pid"]) or 0.0)
+
+
+def _ended(before: StatusAnswer, after: StatusAnswer) -> tuple[SlotStatus, ...]:
+    """Return the slots with a crash between two answers."""
     crashes = {_key(one): one.get("recent_crashes", 0) for one in before["slots"]}
     return tuple(
-        one
-        for one in (() if after is None else after["slots"])
-        if one.get("recent_crashes", 0) > crashes.get(_key(one), 0)
+        one for one in after["slots"] if one.get("recent_crashes", 0) > crashes.get(_key(one), 0)
     )
 
 
