@@ -387,6 +387,13 @@ async def test_a_start_that_is_refused_leaves_no_connection(tmp_path: Path) -> N
         assert not bus.is_connected
 
 
+def test_a_hub_takes_no_url_and_no_names_of_its_users() -> None:
+    with pytest.raises(ConfigError, match=r"^Hub\(\) got a URL: write await Hub\.connect\(url\)"):
+        Hub("nats://127.0.0.1:1?name=chat")  # type: ignore[arg-type]
+    with pytest.raises(AttributeError, match="on_gapp"):
+        hub.on_gapp = print  # type: ignore[attr-defined]
+
+
 def test_errors_of_calls_name_the_hub() -> None:
     """And not the class that a method is written in, which callers do not know."""
     with pytest.raises(TypeError, match=r"^Hub\.update_session\(\) takes 2 "):

@@ -5,7 +5,7 @@ from contextvars import copy_context
 import pytest
 
 from gateman.cluster.names import ClientId
-from gateman.errors import HubError
+from gateman.errors import ConfigError, HubError
 from gateman.gateway.client_context import GONE, ClientContext
 from gateman.gateway.current import current_client, current_context
 
@@ -39,3 +39,23 @@ def test_inside_it_is_the_client() -> None:
 
     assert seen == ("gate-1", "10.0.0.1", 5000, {"name": "Ann"})
     assert current_context.get() is None
+
+
+@pytest.mark.parametrize(
+    ("name", "remedy"),
+    [
+        ("user", "write current_client.session['user'] = …"),
+        (
+            "session",
+            "change what is in the session: current_client.session.update(…)",
+        ),
+    ],
+)
+def test_nothing_is_set_for_all_clients(name: str, remedy: str) -> None:
+    """It is one object: the next client would have the user of the one before."""
+    with pytest.raises(ConfigError) as caught:
+        setattr(current_client, name, "ann")
+
+    assert str(caught.value) == (
+        f"current_client.{name} cannot be set: it is one object for all clients: {remedy}."
+    )

@@ -64,8 +64,13 @@ class Hub(HubChannels):
             big for the bus; no client got it.
     """
 
+    # A misspelt `on_gap` is an error.
+    __slots__ = ("_answer_timeout", "_local_node", "_on_gap")
+
     def __init__(self, local_node: Node | None = None) -> None:
         """Make a hub that does not run, or one of a node that does; a process has :data:`hub`."""
+        if isinstance(local_node, str):
+            raise ConfigError("Hub() got a URL", "write await Hub.connect(url)")
         self._local_node = local_node
         self._on_gap: Callable[[Gap], object] | None = None
         self._answer_timeout = DEFAULT_TIMEOUT

@@ -42,6 +42,8 @@ class HubActions(HubQueries):
     :class:`~gateman.errors.ConfirmTimeout`.
     """
 
+    __slots__ = ()
+
     def close_client(
         self, client: str, code: int = 1000, reason: str = "", message: Message | None = None
     ) -> Confirmation[None]:

@@ -67,6 +67,8 @@ class ChannelHistory(Struct, frozen=True):
 class HubChannels(HubActions):
     """What a :class:`~.hub.Hub` does with channels."""
 
+    __slots__ = ()
+
     def publish(
         self,
         channel: str,

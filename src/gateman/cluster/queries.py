@@ -27,6 +27,8 @@ class HubQueries:
     raised, so a list is never silently incomplete.
     """
 
+    __slots__ = ()
+
     @property
     def local_node(self) -> Node:
         """The node of this process."""

@@ -1,10 +1,10 @@
 """The client whose event a business worker's handler handles: :data:`current_client`."""
 
 from contextvars import ContextVar
-from typing import Any, Final, Protocol
+from typing import TYPE_CHECKING, Any, Final, Protocol
 
 from ..cluster.names import ClientId
-from ..errors import HubError
+from ..errors import ConfigError, HubError
 from ..session import OfSessionRead, S_co
 
 
@@ -36,6 +36,19 @@ class Current(OfSessionRead[S_co]):
     Raises:
         HubError: From every attribute, if no handler of a business worker runs.
     """
+
+    __slots__ = ()
+
+    if not TYPE_CHECKING:  # Type checkers would accept every name.
+
+        def __setattr__(self, name: str, value: object) -> None:
+            """Refuse what would be one value for all clients."""
+            raise ConfigError(
+                f"current_client.{name} cannot be set: it is one object for all clients",
+                f"write current_client.session[{name!r}] = …"
+                if name != "session"
+                else "change what is in the session: current_client.session.update(…)",
+            )
 
     @property
     def client_id(self) -> ClientId:
