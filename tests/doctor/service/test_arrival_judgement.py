@@ -173,8 +173,10 @@ def test_a_process_that_blocks_after_the_101_leaves_it_open() -> None:
 
 @pytest.mark.parametrize("answer", [101, None])
 def test_a_process_that_the_handshake_ends(answer: int | None) -> None:
-    crashed = slot(0, last_exit="was killed by SIGSEGV after 3 s", last_lines=["a"])
-    seen = replace(bare(status=answer), ended=(crashed,))
+    crashed = slot(
+        0, recent_crashes=1, last_exit="was killed by SIGSEGV after 3 s", last_lines=["a"]
+    )
+    seen = replace(bare(status=answer), after=status(crashed))
 
     assert found(seen) == [
         services.PROCESS_ENDED.found(

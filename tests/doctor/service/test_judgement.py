@@ -368,6 +368,17 @@ def test_a_master_that_is_stopping() -> None:
     assert codes(direct(status=running), None) == ["SERVER_DRAINING"]
 
 
+def test_a_callback_that_blocks_when_a_client_connects() -> None:
+    """Nothing blocked before the doctor's handshake."""
+    before, after = (
+        status(slot(0, process(lag=lag)), listen="ws://0.0.0.0:8282") for lag in (0.001, 2.9)
+    )
+
+    assert found(direct(status=before, after=after)) == [
+        services.SERVICE_SLOW.found(worker="chat", lag=2.9)
+    ]
+
+
 def test_a_bus_that_is_away() -> None:
     buses = (
         BusSeen(worker="chat", servers="10.0.0.1:4222", problem="connection refused"),

@@ -231,7 +231,8 @@ def _processes(seen: ServiceSeen, name: str, processes: list[ProcessStatus]) -> 
             evidence=", ".join(f"{one['pid']} {one['status']}" for one in stuck),
         )
         return
-    lag = max((one["lag"] or 0.0 for one in serving), default=0.0)
+    after = seen.lag_after
+    lag = max((max(one["lag"] or 0.0, after.get(one["pid"], 0.0)) for one in serving), default=0.0)
     if lag > _LAG:
         yield services.SERVICE_SLOW.found(worker=name, lag=lag)
     for one in serving:

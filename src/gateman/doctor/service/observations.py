@@ -154,7 +154,7 @@ class ServiceSeen:
     denied: tuple[RightsSeen, ...] = ()
     buses: tuple[BusSeen, ...] = ()
     handshake: ArrivalsSeen | None = None
-    ended: tuple[SlotStatus, ...] = ()  # whose process has crashed while the handshake was sent
+    after: StatusAnswer | None = None  # the status after the handshake
     log: tuple[str, ...] = ()  # the last lines of its log that are warnings or errors
     duration: float = 0.0
 
@@ -172,6 +172,25 @@ class ServiceSeen:
             listen = [one["listen"] for one in self.status["workers"]]
             found = [one.rpartition("://")[2] for one in listen if one != "-"]
         return " and ".join(found) or "no address"
+
+    @property
+    def ended(self) -> list[SlotStatus]:
+        """The slots whose process has crashed while the handshake was sent."""
+        before, after = self.status, self.after
+        if before is None or after is None:
+            return []
+        crashes = {_key(one): one.get("recent_crashes", 0) for one in before["slots"]}
+        return [
+            one
+            for one in after["slots"]
+            if one.get("recent_crashes", 0) > crashes.get(_key(one), 0)
+        ]
+
+    @property
+    def lag_after(self) -> dict[int, float]:
+        """How long each process was blocked lately, the handshake included."""
+        slots = () if self.after is None else self.after["slots"]
+        return {one["pid"]: one["lag"] or 0.0 for slot in slots for one in slot["processes"]}
 
     @property
     def is_running(self) -> bool:
@@ -198,6 +217,10 @@ class ServiceSeen:
 
     def listening(self, port: int) -> list[ListenerSeen]:
         return [one for one in self.listeners or () if one.port == port]
+
+
+def _key(slot: SlotStatus) -> tuple[str, int]:
+    return slot["worker"], slot["slot"]
 
 
 def is_loopback(address: str) -> bool:

@@ -15,7 +15,7 @@ from ...errors import CommandError, ConfigError, MasterSilent, NotRunning
 from ...findings import Finding
 from ...listen import ListenAddress
 from ...master import control
-from ...master.control_requests import GetStatus, SlotStatus, StatusAnswer
+from ...master.control_requests import GetStatus, StatusAnswer
 from ...master.plan import WorkerPlan, plan
 from ...master.script import Script
 from ...tls.certificate_findings import judge as judge_certificates
@@ -81,7 +81,7 @@ async def look(
     proxies: tuple[ProxySeen, ...] = ()
     denied: tuple[RightsSeen, ...] = ()
     handshake: ArrivalsSeen | None = None
-    ended: tuple[SlotStatus, ...] = ()
+    after: StatusAnswer | None = None
     if target is not None:
         progress("the proxy: its configuration")
         given, found = settings.proxy_config, listeners or ()
@@ -95,9 +95,6 @@ async def look(
             progress(f"{target.url}: how a handshake arrives")
             handshake = await arrival.look(script, target, settings, addresses)
             after, _, _ = await _status(script)
-            if after is not None:
-                _take_lag(status, after)
-                ended = () if handshake.arrivals else _ended(status, after)
     return ServiceSeen(
         script=str(script),
         mistake=mistake.rstrip(".?"),
@@ -116,7 +113,7 @@ async def look(
         denied=denied,
         buses=await _buses(workers),
         handshake=handshake,
-        ended=ended,
+        after=after,
         log=_log(script),
         duration=time.monotonic() - begun_at,
     )
@@ -192,26 +189,6 @@ async def _status(
             break
         await asyncio.sleep(_STATUS_INTERVAL)
     return status, busy or frozenset(), None
-
-
-def _take_lag(before: StatusAnswer, after: StatusAnswer) -> None:
-    """Add to a status how long the handshake has blocked processes; its counts stay."""
-    lags = {one["pid"]: one["lag"] for slot in after["slots"] for one in slot["processes"]}
-    for slot in before["slots"]:
-        for one in slot["processes"]:
-            one["lag"] = max(one["lag"] or 0.0, lags.get(one["pid"]) or 0.0)
-
-
-def _ended(before: StatusAnswer, after: StatusAnswer) -> tuple[SlotStatus, ...]:
-    """Return the slots with a crash between two answers."""
-    crashes = {_key(one): one.get("recent_crashes", 0) for one in before["slots"]}
-    return tuple(
-        one for one in after["slots"] if one.get("recent_crashes", 0) > crashes.get(_key(one), 0)
-    )
-
-
-def _key(slot: SlotStatus) -> tuple[str, int]:
-    return slot["worker"], slot["slot"]
 
 
 def _is_blocked(status: StatusAnswer, busy: frozenset[int]) -> bool:
