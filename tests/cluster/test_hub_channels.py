@@ -5,6 +5,7 @@ from typing import Any
 import pytest
 
 from gateman import Channel, ConfigError, Connection, HubError, hub
+from gateman.history.base import Position
 from tests.support.client_talk import service
 from tests.support.loop import on_loop
 
@@ -69,7 +70,12 @@ async def test_mistakes_are_told_at_once() -> None:
             ("", {}),
             ("#", {}),
             ("room", {"tags": {"a": 1}}),
+            ("room", {"tags": ["a"]}),
+            ("room", {"tags": {"a": "\ud800"}}),
             ("room", {"idempotency_key": "k" * 256}),
+            ("room", {"idempotency_key": 5}),
+            ("room", {"idempotency_key": "\ud800"}),
+            ("room", {"skip_history": "no"}),
         ]
         for channel, options in wrong:
             with pytest.raises(ConfigError):
@@ -77,6 +83,17 @@ async def test_mistakes_are_told_at_once() -> None:
         for limit in (-1, 1001, True):
             with pytest.raises(ConfigError):
                 await hub.history("room", limit=limit)
+        # On the bus, these would be a frame for which a router ends the connection.
+        reads: list[dict[str, Any]] = [
+            {"is_reverse": 1},
+            {"since": 5},
+            {"since": ("epoch", 1)},
+            {"since": Position("epoch", "1")},  # type: ignore[arg-type]
+            {"since": Position(None, 1)},  # type: ignore[arg-type]
+        ]
+        for read in reads:
+            with pytest.raises(ConfigError):
+                await hub.history("room", **read)
         with pytest.raises(HubError, match="the channel 'news' has no history"):
             await hub.history("news")
         with pytest.raises(HubError, match="has no history"):

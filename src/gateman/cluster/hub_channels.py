@@ -7,6 +7,7 @@ import msgspec
 from msgspec import Struct
 
 from ..errors import BusError, ConfigError, EnvelopeError, HubError
+from ..options import check_flag
 from .confirmation import Confirmation
 from .envelope import Target
 from .hub_actions import HubActions, Message
@@ -101,7 +102,8 @@ class HubChannels(HubActions):
         target, name = _target_of(channel)
         kind, payload = as_message(message)
         packed = PackedPublication(kind, payload, tags=_check_tags(tags or {}))
-        if len(str(idempotency_key)) > _MAX_KEY_SIZE:
+        check_flag("skip_history", skip_history)
+        if not _is_text(idempotency_key) or len(idempotency_key) > _MAX_KEY_SIZE:
             raise ConfigError(
                 f"idempotency_key={idempotency_key!r:.40} is not a key",
                 f"use a text of up to {_MAX_KEY_SIZE} characters",
@@ -142,6 +144,8 @@ class HubChannels(HubActions):
         target, name = _target_of(channel)
         if type(limit) is not int or not 0 <= limit <= _MAX_LIMIT:
             raise ConfigError(f"limit={limit!r} cannot work", f"use 0 to {_MAX_LIMIT}")
+        check_flag("is_reverse", is_reverse)
+        _check_position(since)
         history = self.local_node.channels.history
         if history is None or history.limits(target, name) is None:
             raise HubError(f"the channel {channel!r} has no history")
@@ -150,7 +154,7 @@ class HubChannels(HubActions):
                 channel, limit=limit, since=since, is_reverse=is_reverse
             )
         except BusError as error:
-            raise HubError(f"the history cannot be read: {error}") from None
+            raise HubError(f"the history cannot be read: {_told(error)}") from None
         kept: list[KeptPublication] = []
         for message in page.messages:
             try:
@@ -178,7 +182,7 @@ class HubChannels(HubActions):
         try:
             await history.store.remove(channel)
         except BusError as error:
-            raise HubError(f"the history cannot be removed: {error}") from None
+            raise HubError(f"the history cannot be removed: {_told(error)}") from None
 
 
 def _target_of(channel: str) -> tuple[Target, str]:
@@ -187,10 +191,39 @@ def _target_of(channel: str) -> tuple[Target, str]:
     return Target.GROUPS, check_group(channel)
 
 
+def _told(error: BusError) -> str:
+    return str(error).removesuffix(".")
+
+
+def _is_text(value: object) -> bool:
+    if not isinstance(value, str):
+        return False
+    try:
+        value.encode()
+    except UnicodeEncodeError:
+        return False
+    return True
+
+
+def _check_position(since: object) -> None:
+    if since is None:
+        return
+    # Imported here, as only few programs read the history.
+    from ..history.base import Position
+
+    if not isinstance(since, Position) or [*map(type, since)] != [str, int]:
+        raise ConfigError(
+            f"since={since!r:.60} is not a position",
+            "use the position of a history or of a publication",
+        )
+
+
 def _check_tags(tags: Mapping[str, str]) -> dict[str, str]:
+    if not isinstance(tags, Mapping):
+        raise ConfigError(f"tags={tags!r:.40} are not a mapping", "give texts by name")
     texts: list[object] = [*tags, *tags.values()]
     for text in texts:
-        if not isinstance(text, str):
+        if not _is_text(text):
             raise ConfigError(f"{text!r:.40} in tags is not text", "give texts by name")
     return dict(tags)
 

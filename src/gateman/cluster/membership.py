@@ -3,6 +3,7 @@
 from collections.abc import Sized
 
 from ..connection import Connection, State
+from ..options import check_flag
 from ..websocket.close import check_close
 from .confirmation import DONE, Confirmation
 from .envelope import Bind, BindOnly, ClientAction, Join, Leave, Unbind
@@ -15,7 +16,7 @@ _MAX_CONNECTIONS = 1 << 40
 
 def binding(client: ClientId, uid: str, *, only: bool, code: int, reason: str) -> ClientAction:
     """Make the action that binds a client to a uid, after checking its arguments."""
-    if not only:
+    if not check_flag("only", only):
         return Bind(client, check_uid(uid))
     check_close(code, reason)
     return BindOnly(client, check_uid(uid), code, reason)
