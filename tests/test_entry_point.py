@@ -178,3 +178,9 @@ def test_a_program_that_forgets_it(tmp_path: Path, rest: str, code: int, said: s
     assert ended == code
     assert said in error
     assert (REMINDER in error) == (said == REMINDER)
+
+
+def test_a_program_that_ends_for_an_option_of_its_own(tmp_path: Path) -> None:
+    script = f"{DECLARED}import argparse\nargparse.ArgumentParser().parse_args()\n"
+
+    assert run(tmp_path, script, "--help") == (0, "")

@@ -44,25 +44,22 @@ def check_call(name: str) -> None:
 
 
 def remind_at_exit(forgotten: Callable[[], str]) -> None:
-    """Say it at the end of the program if a worker is ``forgotten``; once, however often called."""
-    global _forgotten  # noqa: PLW0603 - a program has one end
-    if _forgotten is None:
-        atexit.register(_remind)
-    _forgotten = forgotten
+    """At the end of the program, say if a worker is ``forgotten``; once, however often called."""
+    atexit.unregister(_remind)
+    atexit.register(_remind, forgotten)
 
 
-_forgotten: Callable[[], str] | None = None
-
-
-def _remind() -> None:
-    name = _forgotten() if _forgotten else ""
-    # An uncaught error says already why nothing was run. Python sets this for it, in 3.12 and later
-    # beside `last_exc`; at a prompt, everything may be declared and nothing run.
+def _remind(forgotten: Callable[[], str]) -> None:
+    name = forgotten()
+    # Python sets this for an uncaught error, which says already why nothing was run.
     has_failed = hasattr(sys, "last_value")
+    # At a prompt, everything may be declared and nothing run.
     is_prompt = bool(sys.flags.interactive) or hasattr(sys, "ps1")
+    # As --help, for which a program that reads its own options ends before it runs something.
+    has_option = sys.argv[1:2] != [] and sys.argv[1].startswith("-")
     # A child may have run it.
     has_children = "multiprocessing.process" in sys.modules
-    if name and not (has_failed or is_prompt or has_children):
+    if name and not (has_failed or is_prompt or has_option or has_children):
         write_to_user(
             f"the worker {name!r} is declared, and nothing runs it: call Worker.run_all() at the"
             " end of the program."
