@@ -173,7 +173,11 @@ def test_scheme_of_tls_with_a_plain_transport() -> None:
 @pytest.mark.parametrize(
     ("context", "sentence"),
     [
-        ({"tls": {}}, "'tls' is not a part of a worker's context: there is only ssl."),
+        (
+            {"local_cert": "a"},
+            "'local_cert' is not a part of a worker's context: there is only ssl, with the options"
+            " of TLS: {'ssl': {'local_cert': …}}.",
+        ),
         ({"ssl": "server.pem"}, "ssl is not a mapping of options but of type str"),
         (
             {"ssl": {"local_crt": "a"}},

@@ -427,7 +427,10 @@ def _contexts(worker: Worker, acme: "tuple[AcmeOptions, ...]", now: float) -> "T
     context: Mapping[str, Any] = worker.context or {}
     for kind in context:
         if kind != "ssl":
-            raise ConfigError.unknown("part of a worker's context", kind, ["ssl"])
+            raise ConfigError(
+                f"{kind!r} is not a part of a worker's context",
+                "there is only ssl, with the options of TLS: {'ssl': {'local_cert': …}}",
+            )
     options = context.get("ssl")
     if worker.transport == "ssl":
         # Imported here: only a worker with TLS needs it.
