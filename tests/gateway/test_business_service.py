@@ -200,6 +200,7 @@ async def _refuse(refusal: Refuse) -> None:
         await gateway_node.settle()
 
         assert caught.value.response.status_code == 500
+        assert caught.value.response.headers["Gateman-Refused"] == "APPLICATION_FAILED"
         assert business_node.service.counts["callback_failed"] == 1
         [line] = gateway_node.server.lines()
         assert line.startswith("on_websocket_connect raised Refuse")

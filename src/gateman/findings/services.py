@@ -89,8 +89,8 @@ PROCESS_ENDED = _service(
     problem="a process of {worker} {how} when the doctor's handshake arrived",
     fix="correct what the last lines of its log say; it is code that runs when a client connects"
     " (on_websocket_connect, on_open), or an extension module that it calls",
-    decided="The status before and after the handshake: a process has crashed between them, and no"
-    " other saw the handshake.",
+    decided="The status before and after the handshake: a process has crashed between them, and the"
+    " handshake was not accepted, or no other process saw it.",
 )
 SERVICE_STARTING = _service(
     code="SERVICE_STARTING",

@@ -33,6 +33,7 @@ from .actions import (
 )
 from .liveness import BEAT_INTERVAL, SILENCE_OF_BUSINESS, SILENCE_WITH_WORK, Liveness
 from .protocol import (
+    FAILED,
     AdoptEvent,
     AnyEvent,
     Begun,
@@ -73,8 +74,6 @@ _MAX_SUSPECTS = 8
 # Seconds without a business process after which a gateway reports a problem. A process that crashed
 # is replaced sooner, and handshakes wait for its replacement.
 UNSERVED_AFTER = 5.0
-
-_QUARANTINED = HandshakeAnswer(500, "internal error")
 
 
 class Dispatch:
@@ -470,7 +469,7 @@ class Dispatch:
             self._drop_event(pending)
         self._actions.append(Quarantine(client.name, event))
         if type(event) is ConnectEvent:
-            self._answer_handshake(client, _QUARANTINED)
+            self._answer_handshake(client, FAILED)
 
     def _drop_event(self, pending: Pending) -> None:
         if not pending.number:

@@ -24,6 +24,7 @@ from ..runtime.callback_queue import CallbackQueues
 from ..runtime.callback_tasks import cancellation_error
 from .client_context import CALLBACK_NAMES, GONE, ClientContext, Origin, Work
 from .protocol import (
+    FAILED,
     AdoptEvent,
     AnyEvent,
     CloseEvent,
@@ -46,7 +47,6 @@ _TURNS_UNTIL_SENT = 3
 _TURN = 1.0
 
 _WELCOME = HandshakeAnswer(0)
-_FAILED = HandshakeAnswer(500, "internal error")
 
 _encoder = msgspec.msgpack.Encoder()
 _answers = msgspec.msgpack.Decoder(HandshakeAnswer)
@@ -355,7 +355,7 @@ class EventRunner:
             answer = _refusal(error)
             self._counts["refused_by_application"] += answer is not None
         if answer is None:
-            answer = _FAILED if kind is ConnectEvent else None
+            answer = FAILED if kind is ConnectEvent else None
             self._complain(client, work, error)
         self._done(client, work, answer)
 

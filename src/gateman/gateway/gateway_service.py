@@ -20,7 +20,7 @@ from ..config.callbacks import Function
 from ..config.settings import WorkerSettings
 from ..connection import Connection, State
 from ..connection_interfaces import PAUSED_BY_QUEUE, PAUSED_BY_QUEUES
-from ..errors import Refuse
+from ..errors import GatemanError, Refuse
 from ..log import logger
 from ..net.connection_events import Decide
 from ..runtime.worker_service import WorkerService
@@ -429,6 +429,8 @@ class GatewayService(WorkerService):
 def _refusal(answer: protocol.HandshakeAnswer) -> Exception | None:
     if not answer.status:
         return None
+    if answer == protocol.FAILED:
+        return GatemanError(answer.text)
     try:
         return Refuse(answer.status, answer.text, answer.headers)
     except ValueError:

@@ -100,6 +100,10 @@ class HandshakeAnswer(Struct, frozen=True, array_like=True, forbid_unknown_field
     headers: dict[str, str] = {}
 
 
+FAILED = HandshakeAnswer(500, "internal error")
+"""The application did not refuse the client: its callback raised, or has ended its processes."""
+
+
 class Result(Struct, array_like=True, forbid_unknown_fields=True, gc=False):
     """The result of an event; or of several consecutive ones, whose results are empty."""
 

@@ -171,12 +171,15 @@ def test_a_process_that_blocks_after_the_101_leaves_it_open() -> None:
     assert codes(bare(status=101, silent=(7,))) == []
 
 
-@pytest.mark.parametrize("answer", [101, None])
-def test_a_process_that_the_handshake_ends(answer: int | None) -> None:
+@pytest.mark.parametrize(
+    ("answer", "arrival"), [(101, None), (None, None), (500, arrived(status=500))]
+)
+def test_a_process_that_the_handshake_ends(answer: int | None, arrival: Any) -> None:
+    """It may be that of a business worker, whose gateway answers."""
     crashed = slot(
         0, recent_crashes=1, last_exit="was killed by SIGSEGV after 3 s", last_lines=["a"]
     )
-    seen = replace(bare(status=answer), after=status(crashed))
+    seen = replace(bare(arrival, status=answer), after=status(crashed))
 
     assert found(seen) == [
         services.PROCESS_ENDED.found(

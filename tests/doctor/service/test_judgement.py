@@ -1,5 +1,6 @@
 """What is wrong with a service, by what was seen of it: a test for each code."""
 
+from dataclasses import replace
 from functools import partial
 from typing import Any
 
@@ -164,6 +165,21 @@ def test_slots_that_crash() -> None:
             evidence="b | c | d",
         )
     ]
+
+
+def test_another_worker_that_crashes_is_a_warning() -> None:
+    """A business worker does not listen: clients of all gateways need it."""
+    chat, down = slot(0, process()), {"state": "given_up", "last_exit": "exited with code 1"}
+    two = (worker("ws://0.0.0.0:8282"), replace(worker("ws://0.0.0.0:8283"), name="news"))
+    news = status(
+        chat, slot(0, worker="news", **down), listen="ws://0.0.0.0:8282, ws://0.0.0.0:8283"
+    )
+    business = status(chat, slot(0, worker="business", **down), listen="ws://0.0.0.0:8282")
+
+    assert [one.severity for one in found(direct(status=news, workers=two), DIRECT)] == [
+        Severity.WARNING
+    ]
+    assert [one.severity for one in found(direct(status=business), DIRECT)] == [Severity.CAUSE]
 
 
 def test_slots_whose_processes_serve_between_crashes() -> None:

@@ -15,17 +15,17 @@ def judge(target: Target, seen: ServiceSeen, others: Sequence[Finding]) -> Itera
     handshake = seen.handshake
     if handshake is None or handshake.refused or seen.status is None:
         return
-    if handshake.arrivals:
-        for arrival in handshake.arrivals:
-            yield from _arrival(target, seen, handshake, arrival)
-        return
-    if seen.ended:
+    if seen.ended and not any(one["status"] == 101 for one in handshake.arrivals):
         slot = seen.ended[0]
         yield services.PROCESS_ENDED.found(
             worker=slot["worker"],
             how=slot["last_exit"] or "ended",
             evidence=" | ".join(slot["last_lines"][-3:]),
         )
+        return
+    if handshake.arrivals:
+        for arrival in handshake.arrivals:
+            yield from _arrival(target, seen, handshake, arrival)
         return
     causes = list(_causes(seen, handshake)) if handshake.status != 101 else []
     yield from causes

@@ -3,6 +3,8 @@
 from collections import Counter
 from collections.abc import Iterable, Iterator
 
+from msgspec.structs import replace
+
 from ...findings import ALL_CLIENTS, Finding, Severity, Stage, codes, handshakes, services
 from ...master.control_requests import ProcessStatus, SlotStatus, StatusAnswer
 from ...tls.certificate_findings import minute
@@ -118,11 +120,25 @@ def _service(target: Target | None, seen: ServiceSeen) -> Iterator[Finding]:
                 path=worker.listen.path, worker=worker.name, script=seen.script
             )
     yield from _changed(target, seen)
+    others = _others(target, seen)
     for name in dict.fromkeys(slot["worker"] for slot in seen.status["slots"]):
         slots = [slot for slot in seen.status["slots"] if slot["worker"] == name]
-        yield from _slots(seen, name, slots)
+        for one in _slots(seen, name, slots):
+            # A worker that the URL does not lead to keeps none of its clients out.
+            is_other = name in others and one.severity is Severity.CAUSE
+            yield replace(one, severity=Severity.WARNING) if is_other else one
     yield from _counters(seen.status["slots"])
     yield from _orders(target, seen.status, seen.now)
+
+
+def _others(target: Target | None, seen: ServiceSeen) -> set[str]:
+    """Name the workers that listen, without the one that the URL leads to; empty if unknown."""
+    if target is None:
+        return set()
+    here = proxy_judgement.worker_behind(seen.route, seen)
+    if seen.route is None and seen.own_addresses:
+        here = next((one for one in seen.workers if one.listen.port == target.port), None)
+    return set() if here is None else {one.name for one in seen.workers} - {here.name}
 
 
 def _foreign_owners(seen: ServiceSeen) -> Iterator[Finding]:

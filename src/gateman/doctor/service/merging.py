@@ -46,11 +46,24 @@ _EFFECTS: dict[str, set[str]] = {
         (services.LISTENS_ON_IPV4_ONLY, network.IPV6_DEAD),
         (services.LISTENS_ELSEWHERE, network.TCP_REFUSED),
         (services.SERVICE_NOT_RUNNING, network.TCP_REFUSED, handshakes.UPSTREAM_DOWN),
+        (
+            services.PROCESS_ENDED,
+            handshakes.APPLICATION_FAILED,
+            handshakes.APPLICATION_UNDECIDED,
+            handshakes.APPLICATION_BLOCKS,
+            network.TCP_REFUSED,
+            network.SERVER_SILENT,
+        ),
         (services.SERVICE_CHANGED, network.TCP_REFUSED, handshakes.UPSTREAM_DOWN),
         (handshakes.SERVER_DRAINING, network.TCP_REFUSED, handshakes.UPSTREAM_DOWN),
         # Its sockets are open, and nobody accepts.
         *(
-            (one, handshakes.APPLICATION_BLOCKS, network.SERVER_SILENT)
+            (
+                one,
+                handshakes.APPLICATION_BLOCKS,
+                handshakes.APPLICATION_UNDECIDED,
+                network.SERVER_SILENT,
+            )
             for one in (services.SERVICE_BLOCKED, services.SERVICE_STARTING)
         ),
         *(
@@ -59,6 +72,7 @@ _EFFECTS: dict[str, set[str]] = {
                 network.TCP_REFUSED,
                 network.SERVER_SILENT,
                 handshakes.APPLICATION_BLOCKS,
+                handshakes.APPLICATION_UNDECIDED,
                 handshakes.UPSTREAM_DOWN,
             )
             for one in (services.SERVICE_CRASHES, services.SERVICE_UNSTABLE)
