@@ -31,6 +31,7 @@ from gateman.master.script import Script
 from gateman.master.selector_loop import run_once
 from tests.support.deadlines import TIMEOUT
 from tests.support.master import GATEMAN, ask_control, echo, master, run
+from tests.support.suspend import suspend
 from tests.support.users import NOBODY, folder_of, needs_root, open_to_all
 
 ANOTHER_VERSION = "the answer is not valid for this version of gateman: `restart` the service."
@@ -380,7 +381,7 @@ def test_a_real_master_that_was_stopped(tmp_path: Path) -> None:
     """Also a request that takes its time tells so, and the master answers when it continues."""
     with master(echo(), tmp_path) as service:
         script, pid = Script.find(str(service.path)), service.status()["master"]["pid"]
-        os.kill(pid, signal.SIGSTOP)
+        suspend(pid)
         try:
             for request in (GetStatus(), Reload()):
                 with (

@@ -9,17 +9,20 @@ import pytest
 
 from gateman.master.process_state import is_stopped
 from tests.support.master import until
+from tests.support.suspend import suspend
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="it is read from /proc")
 def test_a_process_that_is_stopped_and_continues() -> None:
     with subprocess.Popen(["/bin/sh", "-c", "read line"], stdin=subprocess.PIPE) as process:
         assert not is_stopped(process.pid)
-        os.kill(process.pid, signal.SIGSTOP)
-        until(lambda: is_stopped(process.pid))
-        os.kill(process.pid, signal.SIGCONT)
-        until(lambda: not is_stopped(process.pid))
-        process.kill()
+        try:
+            suspend(process.pid)
+            assert is_stopped(process.pid)
+            os.kill(process.pid, signal.SIGCONT)
+            until(lambda: not is_stopped(process.pid))
+        finally:
+            process.kill()
 
 
 def test_a_process_that_is_not_there() -> None:

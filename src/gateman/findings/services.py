@@ -50,7 +50,7 @@ MASTER_SILENT = _service(
     " command works",
     fix="`kill -CONT {pid}` wakes a process that was stopped; if it was not, it hangs, or the"
     " machine is too busy to run it",
-    decided="The control socket accepts the connection, and no answer comes in 1.5 seconds. The"
+    decided="The control socket accepts the connection, and no answer comes in two seconds. The"
     " system tells whether the process is stopped.",
 )
 SERVICE_CHANGED = _service(

@@ -28,7 +28,7 @@ from .observations import ArrivalsSeen, BusSeen, ProxySeen, RightsSeen, ServiceS
 
 T = TypeVar("T")
 
-_STATUS_TIMEOUT = 1.5  # seconds
+_STATUS_TIMEOUT = 2.0  # seconds
 _NAME_TIMEOUT = 2.0  # seconds
 # Of the time for all probes.
 _FILES_SHARE = 0.4
