@@ -123,10 +123,12 @@ def test_in_a_process_of_multiprocessing(tmp_path: Path, method: str) -> None:
 
     code, errors = run(tmp_path, script)
 
-    assert code == 0
+    # From Python 3.14 on, the server that forks runs the script already, and ends.
+    is_server = method == "forkserver" and sys.version_info >= (3, 14)
+    assert (code == 0) == (not is_server)
     # A forked child shows what its target raises as Python does.
-    assert errors.endswith(PROCESS)
-    assert ("Traceback" in errors) == (method == "fork")
+    assert PROCESS in errors if is_server else errors.endswith(PROCESS)
+    assert ("Traceback" in errors) == (method == "fork" or is_server)
 
 
 def test_a_program_that_calls_a_function_of_a_module_is_fine(tmp_path: Path) -> None:

@@ -21,7 +21,7 @@ from gateman.clients.data import one_line_of_json, read_data, read_json
         (b"\x00\x01", None),
         (b'"\xff"', None),
         (b"1 2", None),
-        (b"[" * 100_000 + b"]" * 100_000, None),
+        (b"[" * 500_000 + b"]" * 500_000, None),
     ],
 )
 def test_bytes_that_are_json(data: bytes, text: bytes | None) -> None:

@@ -90,8 +90,8 @@ def test_batches_have_a_command_a_line() -> None:
         ('{"id":4294967296}', "bad_command"),
         ('{"id":1,"rpc":{"data":["\\ud800",NaN]}}', "bad_command"),
         ('{"id":1,"subscribe":{"channel":"a","offset":9223372036854775808}}', "bad_command"),
-        ('{"id":1,"rpc":{"data":' + "[" * 100_000 + "]" * 100_000 + "}}", "bad_command"),
-        ('{"new":' + "[" * 100_000 + "]" * 100_000 + "}", "bad_command"),
+        ('{"id":1,"rpc":{"data":' + "[" * 500_000 + "]" * 500_000 + "}}", "bad_command"),
+        ('{"new":' + "[" * 500_000 + "]" * 500_000 + "}", "bad_command"),
         ("\ud800", "bad_command"),
     ],
 )

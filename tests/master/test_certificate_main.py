@@ -61,6 +61,7 @@ def test_signals_for_the_whole_group_do_not_end_it(tmp_path: Path) -> None:
         assert process.stdin is not None
         # It has begun when it reads: a pipe takes 64 KiB.
         process.stdin.write(b" " * (70 << 10))
+        process.stdin.flush()
         for number in (signal.SIGHUP, signal.SIGQUIT, signal.SIGUSR1, signal.SIGUSR2):
             process.send_signal(number)
         output, _ = process.communicate(job(folder), timeout=TIMEOUT)
@@ -74,6 +75,7 @@ def test_sigterm_ends_it(tmp_path: Path) -> None:
     with start() as process:
         assert process.stdin is not None
         process.stdin.write(b" " * (70 << 10))
+        process.stdin.flush()
         process.terminate()
         process.communicate(timeout=TIMEOUT)
 

@@ -77,7 +77,7 @@ def test_its_last_lines_are_kept(tmp_path: Path) -> None:
     """As many as say why it ended, each of a length that a log can take."""
     script = (
         "import os, sys\n"
-        "for number in range(100): print('line', number, file=sys.stderr)\n"
+        "for number in range(200): print('line', number, file=sys.stderr)\n"
         "print('x' * 1000, file=sys.stderr)\n"
         "sys.stderr.write('no end')\nsys.stderr.flush()\nos._exit(7)\n"
     )
@@ -88,7 +88,7 @@ def test_its_last_lines_are_kept(tmp_path: Path) -> None:
         assert written.startswith(b"line 0\nline 1\n")
         assert written.endswith(b"\nno end")
         assert child.last_lines == (
-            *(f"line {number}" for number in range(61, 100)),
+            *(f"line {number}" for number in range(101, 200)),
             "x" * 500,
             "no end",
         )

@@ -53,6 +53,7 @@ async def side_by_side(*workers: Worker) -> AsyncIterator[list[tuple[WorkerServi
 # Their event loop.
 
 
+@pytest.mark.filterwarnings("ignore:'asyncio.*olicy' is deprecated:DeprecationWarning")
 def test_the_loop_is_ours_unless_a_program_sets_another() -> None:
     """The policy that asyncio has by itself counts as none."""
 

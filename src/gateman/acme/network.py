@@ -188,6 +188,7 @@ def _reason(text: str) -> str:
     if found is None:
         return "its name cannot be resolved" if "NameResolution" in text else ""
     reason = found[1].strip()
-    if reason.endswith(("not yet valid", "has expired")):
+    # OpenSSL 3.6 says "is not yet valid or the system clock is incorrect".
+    if "not yet valid" in reason or "has expired" in reason:
         reason += f"; this machine's clock says {minute(time.time())}"
     return reason

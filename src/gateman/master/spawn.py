@@ -19,8 +19,9 @@ from .script import interpreter_options
 _CHILD_MAIN = Path(__file__).with_name("child_main.py")
 _ROOT = str(Path(__file__).parents[2])
 
-# The end of standard error, kept for a process that fails; a traceback of faulthandler fits.
-_MAX_LINES = 40
+# The end of standard error, kept for a process that fails; a traceback of faulthandler fits, with
+# the stack of C that it shows from Python 3.14 on.
+_MAX_LINES = 100
 _MAX_LINE_LENGTH = 500  # characters
 
 # Read at once from a channel, so that a process that never stops writing cannot block the master.

@@ -2,6 +2,7 @@
 
 import asyncio
 import time
+import urllib.error
 import urllib.request
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -138,7 +139,13 @@ def _get(url: str) -> bytes:
     request = urllib.request.Request(url, headers={"Accept": "application/json"})  # noqa: S310 - https, see Tokens
     opener = urllib.request.build_opener(_NoRedirect)
     document = b""
-    with opener.open(request, timeout=_FETCH_TIMEOUT) as response:
+    try:
+        opened = opener.open(request, timeout=_FETCH_TIMEOUT)
+    except urllib.error.HTTPError as error:
+        # It holds the connection.
+        error.close()
+        raise
+    with opened as response:
         while part := response.read1(1 << 14):
             document += part
             if len(document) > _MAX_DOCUMENT_SIZE:
