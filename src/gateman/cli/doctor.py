@@ -73,7 +73,7 @@ def _as_fields(
     default=DEFAULT_TIMEOUT,
     show_default=True,
     metavar="SECONDS",
-    help="For all probes but those of the next three.",
+    help="For the script to load, and for all probes but those of the next three.",
 )
 @click.option(
     "--idle",
@@ -142,22 +142,29 @@ def doctor(
 
     # Imported here: a URL alone can do without.
     from ..master.script import Script
+    from .load_deadline import LoadDeadline
     from .service import with_workers
 
     has_loaded = False
+    deadline = LoadDeadline(script or "", settings.timeout)
 
     def then(declared: "Sequence[BaseWorker]", found: Script, mistake: str = "") -> None:
         nonlocal has_loaded
         has_loaded = True
+        deadline.reached()
         _look(ctx, url, settings, (declared, found, mistake), is_json=is_json, is_strict=is_strict)
 
     try:
-        with_workers(script or "", workers, then)
+        with deadline:
+            with_workers(script or "", workers, then)
     except (ConfigError, LoadFailed) as error:
         if has_loaded or script is None:
             raise
+        # To find a module is to import its package, which may be what hangs.
+        with LoadDeadline(script, settings.timeout):
+            found = Script.find(script)
         # The processes of a running service still have what the script was before.
-        then((), Script.find(script), str(error))
+        then((), found, str(error))
 
 
 def _is_host(word: str) -> bool:
