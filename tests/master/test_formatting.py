@@ -23,7 +23,22 @@ from gateman.master import formatting
 )
 def test_ending(status: int, expected: str) -> None:
     """A verb for every exit code and signal, those without a name too."""
-    assert formatting.exit_description(status) == expected
+    assert formatting.exit_description(status, has_served=False) == expected
+
+
+@pytest.mark.parametrize(
+    ("status", "expected"),
+    [
+        (0, "ended by itself"),
+        (1, "ended with exit code 1"),
+        (4, "ended with exit code 4"),
+        (78, "ended with exit code 78"),
+        (-9, "was killed by SIGKILL"),
+    ],
+)
+def test_ending_of_a_process_that_has_served(status: int, expected: str) -> None:
+    """Its script was loaded, so the codes for that are the application's own."""
+    assert formatting.exit_description(status, has_served=True) == expected
 
 
 @pytest.mark.parametrize(

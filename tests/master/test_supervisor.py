@@ -178,6 +178,19 @@ def test_restarts_after_crashes_are_delayed_and_then_end() -> None:
     assert supervisor.next_at() is None
 
 
+@pytest.mark.parametrize("code", [4, 78])
+def test_a_process_that_has_served_has_loaded_its_script(code: int) -> None:
+    """Whether it serves or drains: its exit code has no other meaning."""
+    supervisor = serving(CHAT)
+    assert said(supervisor, 2, Exited(10, code)) == [
+        f"chat/0 (pid 10) ended with exit code {code} after 2.0 s; started again"
+    ]
+
+    supervisor = serving(CHAT)
+    said(supervisor, 2, StopRequested(is_graceful=True))
+    assert said(supervisor, 3, Exited(10, code)) == [f"chat/0 (pid 10) ended with exit code {code}"]
+
+
 def test_the_log_says_why_a_slot_is_given_up() -> None:
     """What the process wrote last is in the line."""
     supervisor = serving(replace(CHAT, max_crashes=1))

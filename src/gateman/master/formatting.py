@@ -9,9 +9,7 @@ from signal import Signals
 
 from ..errors import ExitCode
 
-_DESCRIPTIONS: dict[int, str] = {
-    ExitCode.STOPPED: "ended by itself",
-    ExitCode.CRASHED: "ended with exit code 1",
+_FAILED_STARTS: dict[int, str] = {
     ExitCode.LOAD_FAILED: "could not load the script",
     ExitCode.CONFIG: "refused its configuration",
 }
@@ -19,10 +17,14 @@ _DESCRIPTIONS: dict[int, str] = {
 _FINAL = {ExitCode.CRASHED, ExitCode.LOAD_FAILED, ExitCode.CONFIG}
 
 
-def exit_description(status: int) -> str:
+def exit_description(status: int, *, has_served: bool) -> str:
     """Describe an exit code, or with a minus sign the signal that killed a process."""
-    if status >= 0:
-        return _DESCRIPTIONS.get(status, f"ended with exit code {status}")
+    if status == ExitCode.STOPPED:
+        return "ended by itself"
+    if status > 0:
+        # The application may end its process with any code.
+        failure = None if has_served else _FAILED_STARTS.get(status)
+        return failure or f"ended with exit code {status}"
     try:
         name = Signals(-status).name
     except ValueError:

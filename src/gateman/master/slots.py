@@ -46,6 +46,7 @@ class Process:
         self.pid = pid
         self.policy = policy
         self.state = ProcessState.STARTING
+        self.has_served = False
         self.spawned_at = self.ready_at = self.last_heard_at = now
         self.waits_for = ""
         self.is_silent = False

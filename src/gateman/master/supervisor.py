@@ -182,6 +182,7 @@ class Supervisor:
         self._fail_reload(slot, description)
 
     def _ready(self, slot: Slot, process: Process, policy: Policy, now: float) -> None:
+        process.has_served = True
         if process.state is not ProcessState.STARTING:
             return  # It was told to stop in the meantime.
         policy = policy.bounded()
@@ -325,7 +326,9 @@ class Supervisor:
     def _exited(
         self, slot: Slot, process: Process, exited: events.Exited, now: float, jitter: float
     ) -> None:
-        how = process.exit_reason or formatting.exit_description(exited.status)
+        how = process.exit_reason or formatting.exit_description(
+            exited.status, has_served=process.has_served
+        )
         if process.state is ProcessState.LEAVING:
             slot.leaving.remove(process)
             if exited.status not in _ORDERLY_EXITS:
