@@ -370,7 +370,7 @@ async def test_peer_that_does_not_read_is_cut_off(*, secure: bool) -> None:
 @pytest.mark.parametrize(
     ("code", "reason", "sentence"),
     [
-        (1005, "", "close code 1005 may not be sent by a server: use 1000, or one of your own"),
+        (1005, "", "close code 1005 may not be sent: use 1000, or one of your own"),
         (1006, "", "close code 1006 may not"),
         (1010, "", "close code 1010 may not"),
         (5000, "", "close code 5000 may not"),

@@ -1,7 +1,7 @@
 """What an application declares and counts."""
 
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 import pytest
 from prometheus_client.parser import text_string_to_metric_families as read
@@ -81,6 +81,24 @@ def test_series_of_all_metrics_have_a_limit(registry: Registry) -> None:
 
     assert sum(map(len, found.values())) == MAX_ALL_SERIES + 1
     assert found["gateman_metrics_dropped_updates_total"] == [(("m10_total",), [MAX_SERIES])]
+
+
+def test_labels_are_not_a_method(registry: Registry) -> None:
+    """As they are of a metric of prometheus_client."""
+    orders = registry.counter("orders_total", "Orders.", ["kind", "shop"])
+
+    assert tuple(orders.labels) == ("kind", "shop")
+    calls: list[Callable[[], object]] = [
+        lambda: orders.labels("card", "x"),
+        lambda: orders.labels(kind="card"),
+    ]
+    for call in calls:
+        with pytest.raises(ConfigError) as caught:
+            call()
+        assert str(caught.value) == (
+            "labels of a metric is not a method: give their values with the number, as in"
+            " inc(kind=…, shop=…)."
+        )
 
 
 def test_values_of_labels_are_cut(registry: Registry) -> None:

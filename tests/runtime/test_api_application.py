@@ -178,7 +178,7 @@ async def test_errors_have_the_codes_of_the_protocol() -> None:
             )
         assert (caught.value.code, caught.value.message) == (
             107,
-            "bad request: close code 99 may not be sent by a server",
+            "bad request: close code 99 may not be sent",
         )
 
 

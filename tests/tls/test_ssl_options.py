@@ -80,13 +80,20 @@ def test_text_must_be_text() -> None:
     assert str(caught.value) == "ssl.passphrase is not text: put it between quotes."
 
 
-@pytest.mark.parametrize("value", [5, "", b"server.pem"])
-def test_a_path_must_be_one(value: object) -> None:
+@pytest.mark.parametrize(
+    ("value", "problem"),
+    [
+        (5, "is not a path: write a file's path between quotes."),
+        (b"server.pem", "is not a path: write a file's path between quotes."),
+        ("", "is empty: write a file's path, or leave it out."),
+    ],
+)
+def test_a_path_must_be_one(value: object, problem: str) -> None:
     """Text or a path object, and not empty."""
     with pytest.raises(ConfigError) as caught:
         options_of(local_pk=value).path("local_pk")
 
-    assert str(caught.value) == ("ssl.local_pk is not a path: write a file's path between quotes.")
+    assert str(caught.value) == f"ssl.local_pk {problem}"
 
 
 @pytest.mark.parametrize(

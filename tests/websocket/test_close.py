@@ -119,18 +119,12 @@ def test_reasons_that_fit_may_be_sent(reason: str) -> None:
         (
             1006,
             "",
-            (
-                "close code 1006 may not be sent by a server: use 1000, or one of your own from"
-                " 4000 to 4999."
-            ),
+            ("close code 1006 may not be sent: use 1000, or one of your own from 4000 to 4999."),
         ),
         (
             1000.0,
             "",
-            (
-                "close code 1000.0 may not be sent by a server: use 1000, or one of your own from"
-                " 4000 to 4999."
-            ),
+            ("close code 1000.0 may not be sent: use 1000, or one of your own from 4000 to 4999."),
         ),
         (1000, b"bye", "close reason b'bye' is not a str: write it as text."),
         (

@@ -11,7 +11,7 @@ from bisect import bisect_left
 from collections.abc import Iterable, Mapping
 from itertools import pairwise
 from threading import Lock
-from typing import TypeVar
+from typing import NoReturn, TypeVar
 
 from msgspec.structs import replace
 
@@ -48,6 +48,19 @@ DROPPED = Family(
 Key = tuple[str, ...]
 
 
+class _LabelNames(tuple[str, ...]):
+    """What a metric was declared with."""
+
+    __slots__ = ()
+
+    def __call__(self, *_values: object, **_named: object) -> NoReturn:
+        """Refuse what the clients of Prometheus have instead."""
+        raise ConfigError(
+            "labels of a metric is not a method",
+            f"give their values with the number, as in inc({', '.join(f'{n}=…' for n in self)})",
+        )
+
+
 class Instrument:
     """A metric of the application, with a series for each combination of its labels' values."""
 
@@ -55,7 +68,7 @@ class Instrument:
         """Make one; :func:`gateman.metrics.counter` and its siblings do."""
         self.name = declared.name
         self.description = declared.description
-        self.labels = declared.labels
+        self.labels = _LabelNames(declared.labels)
         self.declared = declared
         self._registry = registry
         self._label_set = frozenset(declared.labels)

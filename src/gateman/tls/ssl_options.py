@@ -138,6 +138,8 @@ class Options:
         value = self._values.get(name)
         if value is None:
             return None
+        if value == "":
+            raise self.refusal(name, "is empty", "write a file's path, or leave it out")
         if not is_path(value):
             raise self.refusal(name, "is not a path", "write a file's path between quotes")
         return self.folder / Path(str(value))

@@ -92,7 +92,7 @@ def check_close(code: object, reason: object) -> None:
     """Refuse what an application may not close a connection with (RFC 6455, 5.5.1 and 7.4)."""
     if not isinstance(code, int) or code not in _SENDABLE:
         raise ConfigError(
-            f"close code {code!r} may not be sent by a server",
+            f"close code {code!r} may not be sent",
             "use 1000, or one of your own from 4000 to 4999",
         )
     if not isinstance(reason, str):
