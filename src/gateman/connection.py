@@ -23,6 +23,7 @@ from .errors import HubError
 from .request import Request
 from .session import OfSessionRead, S_co
 from .websocket.close import LOGGED_IN_ELSEWHERE, NO_CLOSE, check_close
+from .websocket.encoding import not_utf8
 
 
 class State(Enum):
@@ -173,7 +174,10 @@ class Connection(OfSessionRead[S_co]):
         if self._fanout_turns:
             return self._send_behind(message)
         if type(message) is str:
-            return self.send_buffer.send(1, message)
+            try:
+                return self.send_buffer.send(1, message)
+            except UnicodeEncodeError as error:
+                raise ValueError(not_utf8(error)) from None
         if type(message) is bytes:
             return self.send_buffer.send(2, message)
         return self.send_buffer.send(*self.send_buffer.as_payload(message))

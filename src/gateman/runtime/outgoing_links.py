@@ -11,6 +11,7 @@ from ..config.outgoing import WEBSOCKET_SCHEMES, OutgoingConnection, check_heade
 from ..connection_interfaces import SendResult
 from ..protocols.base import PacketProtocol
 from ..protocols.built_in import BUILT_IN, make_reader
+from ..websocket.encoding import not_utf8
 
 if TYPE_CHECKING:
     from websockets.asyncio.client import ClientConnection
@@ -204,8 +205,10 @@ class _WebSocketLink:
             raise ValueError(f"a message is str or bytes, and not {type(message).__name__}")  # noqa: TRY004
         if self._closing is not None:
             return SendResult.CLOSED
-        # A lone surrogate is a UnicodeEncodeError, and with it a ValueError.
-        data = message.encode() if isinstance(message, str) else bytes(message)
+        try:
+            data = message.encode() if isinstance(message, str) else bytes(message)
+        except UnicodeEncodeError as error:
+            raise ValueError(not_utf8(error)) from None
         if self._waiting_size + len(data) > self._max_waiting:
             self.dropped_count += 1
             return SendResult.DROPPED

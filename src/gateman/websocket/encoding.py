@@ -51,16 +51,20 @@ def encode_frame(
     return _LONG(head, 127, size) + payload
 
 
+def not_utf8(error: UnicodeEncodeError) -> str:
+    return (
+        f"The text has a lone surrogate at index {error.start}, which UTF-8 cannot carry: send it"
+        " as bytes, or encode it with errors='replace' first."
+    )
+
+
 def as_payload(message: object) -> tuple[int, bytes]:
     """Turn what an application sends into an opcode and bytes that no longer change."""
     if isinstance(message, str):
         try:
             return _TEXT, message.encode()
         except UnicodeEncodeError as error:
-            raise ValueError(
-                f"The text has a lone surrogate at index {error.start}, which UTF-8 cannot"
-                " carry: send it as bytes, or encode it with errors='replace' first."
-            ) from None
+            raise ValueError(not_utf8(error)) from None
     if isinstance(message, bytes):
         return _BINARY, message
     try:
