@@ -50,7 +50,7 @@ def bus_of(url: str) -> Callable[[], Bus]:
 def verbs(kind: type) -> set[str]:
     """List the public verbs of a hub, without those of its lifecycle."""
     lifecycle = {"connect", "start", "stop", "close", "local_node", "nodes", "node"}
-    lifecycle |= {"is_connected", "counts", "on_gap", "answer_timeout", "runs_on_this_thread"}
+    lifecycle |= {"is_connected", "counts", "on_gap", "answer_timeout"}
     return {name for name in dir(kind) if not name.startswith("_")} - lifecycle
 
 

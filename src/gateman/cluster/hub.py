@@ -162,14 +162,6 @@ class Hub(HubChannels):
         return local_node
 
     @property
-    def runs_on_this_thread(self) -> bool:
-        """Whether it runs, on the event loop of this thread."""
-        local_node = self._local_node
-        if local_node is None or local_node.is_closed:
-            return False
-        return local_node.thread == get_ident()
-
-    @property
     def _running(self) -> Node:
         """The node of this process, for what may be read from any thread."""
         if self._local_node is None:

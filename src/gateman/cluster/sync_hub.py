@@ -20,7 +20,7 @@ from typing import Concatenate, ParamSpec, Self, TypeVar
 
 from .. import at_fork
 from ..bus import open_bus
-from ..errors import HubError
+from ..errors import HubError, WrongThread
 from .confirmation import Confirmation
 from .hub import Hub
 from .hub import hub as hub_of_process
@@ -221,7 +221,7 @@ class SyncHub:
         async def run() -> T:
             return await do(await self._connected())
 
-        if hub_of_process.runs_on_this_thread:
+        if _is_on_loop_of_hub():
             # This process would have to answer, too.
             raise HubError(
                 "a SyncHub waits, and would block the event loop of this worker: use gateman.hub,"
@@ -281,6 +281,13 @@ def _serve(loop: asyncio.AbstractEventLoop) -> None:
             loop.run_until_complete(asyncio.wait(tasks))
     finally:
         loop.close()
+
+
+def _is_on_loop_of_hub() -> bool:
+    try:
+        return hub_of_process.local_node is not None
+    except (HubError, WrongThread):
+        return False
 
 
 def _closed() -> HubError:
