@@ -491,7 +491,9 @@ def unsendable(session: dict[str, Any]) -> str:
             return f"the key {key!r:.100} is not a text"
         try:
             check_session({key: value})
-        except EnvelopeError:
+        except EnvelopeError as error:
+            if isinstance(error.__context__, UnicodeEncodeError):
+                return f"{key!r:.100} has a lone surrogate, which UTF-8 cannot carry"
             return f"{key!r:.100} is of the type {type(value).__name__}, or holds such a thing"
     return ""
 
