@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 
 from gateman import Connection, Refuse, Request
+from gateman.clients.protobuf_codec import ProtobufCodec
 from tests.support.loop import on_loop, turns, until_idle
 from tests.support.raw import TEXT, RawClient, Response, frame, handshake
 from tests.support.server import Journal, Server, authority, certificate, serve, ssl_options
@@ -400,6 +401,24 @@ async def test_subprotocol_is_the_first_of_ours(offered: str, agreed: str | None
         assert server.service.counts["no_common_subprotocol"] == (offered == "c")
         for line in server.lines():
             assert f"offers the subprotocols {offered}, of which this worker speaks none" in line
+
+
+@on_loop
+async def test_an_sdk_at_a_worker_without_its_protocol_is_told() -> None:
+    """It takes the 101 for a success; without a subprotocol, as with JSON, nothing shows it."""
+    async with serve() as server:
+        client = await server.connect()
+        await client.send(
+            handshake(headers=(f"Sec-WebSocket-Protocol: {ProtobufCodec.subprotocol}",))
+        )
+        await client.read_head()
+
+        (line,) = server.lines()
+        assert line.endswith(
+            "offers the subprotocols centrifuge-protobuf, of which this worker speaks none:"
+            " browsers end such a connection; for Centrifuge's SDKs set"
+            ' client_protocol="centrifuge"'
+        )
 
 
 @on_loop

@@ -56,7 +56,7 @@ from .accepted_socket import PeerInfo
 from .admission import Refusal
 from .aiofastnet_adapter import abort
 from .deferred_readers import promote
-from .handshake_config import HandshakeConfig
+from .handshake_config import PROTOBUF_SUBPROTOCOL, HandshakeConfig
 from .lingering_close import close_lingering
 from .preamble import TLS_ALERT, looks_like_proxy, looks_like_tls
 from .websocket_protocol import WebSocketProtocol
@@ -444,11 +444,16 @@ class Handshake(asyncio.BufferedProtocol):
         elif request.subprotocols:
             # Escaped and cut: the client chose them, and they are logged.
             offered = repr(", ".join(request.subprotocols))[1:-1][:200]
+            remedy = (
+                'for Centrifuge\'s SDKs set client_protocol="centrifuge"'
+                if PROTOBUF_SUBPROTOCOL in request.subprotocols
+                else "name one in subprotocols=, or set connection.subprotocol in"
+                " on_websocket_connect"
+            )
             self._noticed(
                 "no_common_subprotocol",
                 f"{connection!r} offers the subprotocols {offered}, of which this worker speaks"
-                " none: browsers end such a connection; name one in subprotocols=, or set"
-                " connection.subprotocol in on_websocket_connect",
+                f" none: browsers end such a connection; {remedy}",
             )
         for name, value in chosen.items():
             response.header_line(name, value)

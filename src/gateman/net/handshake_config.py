@@ -14,6 +14,9 @@ from .send_buffer import SendBuffer
 if TYPE_CHECKING:
     from ..tls.contexts import TlsContexts
 
+PROTOBUF_SUBPROTOCOL = "centrifuge-protobuf"
+"""What Centrifuge's SDKs offer, if they do not speak JSON."""
+
 
 class HandshakeConfig:
     """The configuration of one worker's handshakes."""

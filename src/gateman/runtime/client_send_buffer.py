@@ -24,6 +24,7 @@ from ..cluster.publication import (
 )
 from ..connection_interfaces import SendResult
 from ..net.connection_events import ConnectionContext
+from ..net.handshake_config import PROTOBUF_SUBPROTOCOL
 from ..net.send_buffer import SendBuffer
 from ..net.traffic import MeasuredSendBuffer, Traffic
 from ..websocket.deflate import Deflater
@@ -33,9 +34,6 @@ _keys: dict[tuple[int, ...], tuple[int, ...]] = {}
 
 # What is added to a key; no parameter of compression is negative.
 _FORMS = {"json": -1, "protobuf": -2}
-
-
-PROTOBUF_SUBPROTOCOL = "centrifuge-protobuf"
 
 
 class Encoded(bytes):

@@ -22,6 +22,7 @@ from ..cluster.node import Node
 from ..config.callbacks import Function
 from ..config.settings import WorkerSettings
 from ..connection import Connection, State
+from ..net.handshake_config import PROTOBUF_SUBPROTOCOL
 from ..options import SlowConsumer
 from .client import Client
 from .client_callbacks import (
@@ -30,7 +31,6 @@ from .client_callbacks import (
 from .client_commands import ClientCommands
 from .client_presence import ClientPresence
 from .client_send_buffer import (
-    PROTOBUF_SUBPROTOCOL,
     ClientSendBuffer,
     MeasuredClientSendBuffer,
 )
