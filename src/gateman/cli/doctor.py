@@ -142,7 +142,7 @@ def doctor(
 
     # Imported here: a URL alone can do without.
     from ..master.script import Script
-    from .load_deadline import LoadDeadline
+    from .load_deadline import LoadDeadline, end_process
     from .service import with_workers
 
     has_loaded = False
@@ -164,7 +164,12 @@ def doctor(
         with LoadDeadline(script, settings.timeout):
             found = Script.find(script)
         # The processes of a running service still have what the script was before.
-        then((), found, str(error))
+        try:
+            then((), found, str(error))
+        except click.exceptions.Exit as ended:
+            if deadline.is_late:
+                end_process(ended.exit_code)
+            raise
 
 
 def _is_host(word: str) -> bool:

@@ -11,7 +11,7 @@ import sysconfig
 import threading
 from pathlib import Path
 from types import FrameType, TracebackType
-from typing import Self
+from typing import NoReturn, Self
 
 from ..errors import LoadFailed
 from ..log import write_to_user
@@ -47,6 +47,11 @@ class LoadDeadline:
         threading.Thread(target=self._watch, name="load deadline", daemon=True).start()
         return self
 
+    @property
+    def is_late(self) -> bool:
+        """Whether the script was interrupted."""
+        return bool(self._problem)
+
     def reached(self) -> None:
         """Tell that the script has come to ``Worker.run_all()``."""
         self._reached.set()
@@ -57,7 +62,7 @@ class LoadDeadline:
         error: BaseException | None,
         _: TracebackType | None,
     ) -> None:
-        is_late = bool(self._problem) and not self._reached.is_set()
+        is_late = self.is_late and not self._reached.is_set()
         self._reached.set()
         self._ended.set()
         # What the script makes of the interruption is not the cause.
@@ -82,6 +87,13 @@ class LoadDeadline:
     def _interrupt(self, _number: int, _frame: FrameType | None) -> None:
         if not self._reached.is_set():
             raise _Late
+
+
+def end_process(code: int) -> NoReturn:
+    """End without waiting for threads of the script, which may hang as it does."""
+    sys.stdout.flush()
+    sys.stderr.flush()
+    os._exit(code)
 
 
 def _user_line(frame: FrameType | None) -> str:
