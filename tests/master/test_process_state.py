@@ -7,7 +7,7 @@ import sys
 
 import pytest
 
-from gateman.master.process_state import is_stopped
+from gateman.master.process_state import is_stopped, parent_of
 from tests.support.master import until
 from tests.support.suspend import suspend
 
@@ -27,3 +27,9 @@ def test_a_process_that_is_stopped_and_continues() -> None:
 
 def test_a_process_that_is_not_there() -> None:
     assert not is_stopped(0)
+    assert parent_of(0) == 0
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="it is read from /proc")
+def test_the_parent_of_a_process() -> None:
+    assert parent_of(os.getpid()) == os.getppid()

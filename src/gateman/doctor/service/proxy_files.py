@@ -9,6 +9,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from ...findings import Finding, Severity, Software
+from ...master.process_state import parent_of
 from ...ops.proxy import installed_nginx
 from ...tls import certificate_findings
 from ...tls.certificate_chain import read_chain
@@ -81,20 +82,12 @@ def look(
 
 def _masters(pids: Sequence[int]) -> dict[int, list[int]]:
     """Return the processes whose parent is none of these, with their children."""
-    parents = {pid: _parent(pid) for pid in pids}
+    parents = {pid: parent_of(pid) for pid in pids}
     return {
         pid: [child for child in pids if parents[child] == pid]
         for pid in pids
         if parents[pid] not in parents
     }
-
-
-def _parent(pid: int) -> int:
-    try:
-        text = Path(f"/proc/{pid}/stat").read_text()
-    except OSError:
-        return 0
-    return int(text.rpartition(") ")[2].split()[1])
 
 
 def _user(pids: Sequence[int]) -> str:
