@@ -7,6 +7,7 @@ A cluster on one machine: a NATS server and two nodes, as they would be on three
 
 import argparse
 import os
+import shutil
 import signal
 import socket
 import subprocess
@@ -59,6 +60,10 @@ def main() -> None:
     parser.add_argument("--nats", type=int, default=4222)
     parser.add_argument("--nodes", type=int, nargs=2, default=[8282, 8283])
     options = parser.parse_args()
+    # Debian has nats-server where only root looks.
+    os.environ["PATH"] = f"{os.environ.get('PATH', os.defpath)}:/usr/sbin"
+    if shutil.which("nats-server") is None:
+        sys.exit("There is no nats-server: install it first.")
     one, two = options.nodes
     bus = f"nats://127.0.0.1:{options.nats}?name=two-nodes"
     for number in (signal.SIGINT, signal.SIGTERM):

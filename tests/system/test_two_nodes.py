@@ -41,6 +41,8 @@ class Cluster:
                 "--nodes",
                 *map(str, self.nodes),
             ],
+            # As ordinary users of Debian have it.
+            env=os.environ | {"PATH": "/usr/local/bin:/usr/bin:/bin"},
             stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE,
             stderr=subprocess.DEVNULL,
